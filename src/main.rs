@@ -1,0 +1,2 @@
+//! surgetank
+fn main() {}
