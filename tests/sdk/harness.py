@@ -104,11 +104,10 @@ def suites(arguments: list[str]) -> list[list[str]]:
 
 
 def node(arguments: list[str]) -> list[str]:
-    # The rows for the eye; the totals, which `spec` decorates, once more from TAP.
-    reporters = [f"--test-reporter={name}" for name in ("spec", str(HERE / "node" / "totals.mjs"))]
+    reporter = ("--test-reporter", str(HERE / "node" / "reporter.mjs"))
     files = sorted(str(file) for file in (HERE / "node").glob("*.test.mjs"))
-    destinations = ["--test-reporter-destination=stdout"] * len(reporters)
-    return ["node", "--test", *reporters, *destinations, *arguments, *files]
+    # One process for all files: the clients are loaded once.
+    return ["node", "--test", "--test-isolation=none", *reporter, *arguments, *files]
 
 
 def python(arguments: list[str]) -> list[str]:

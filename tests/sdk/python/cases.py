@@ -34,6 +34,7 @@ def rows(faults: str, **of_calls: Any) -> Any:
             pytest.param(client, call, fault, id=f"{client.name}-{call.name}-{fault['name']}")
             for client, call in pairs(**of_calls)
             for fault in CASES[faults]
+            if call.dialect in fault.get("dialects", [call.dialect])
             if call.streams or not fault.get("streams")
         ],
     )
