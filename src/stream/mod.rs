@@ -1,1 +1,2 @@
 //! stream
+pub mod sse;
