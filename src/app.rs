@@ -18,7 +18,7 @@ use crate::{
     call::{Call, CallId},
     dialect::Dialect,
     fallback::FallbackLayer,
-    limit::layer::{LimitLayer, Limiters},
+    limit::layer::LimitLayer,
     reception::ReceptionLayer,
     rescue::RescueLayer,
     retry::layer::RetryLayer,
@@ -60,8 +60,6 @@ pub struct Inbound {
 pub struct Shared {
     /// Where requests go.
     pub routes: Routes,
-    /// Users and what they have used.
-    pub limiters: Limiters,
     /// Memory for bodies.
     pub budget: Budget,
     /// The largest body that is held for a retry.
@@ -76,14 +74,14 @@ pub struct Shared {
 /// that a request holds nothing while it waits.
 #[must_use]
 pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
-    let Shared { routes, limiters, budget, hold_at_most, lifecycle, metrics } = shared.clone();
+    let Shared { routes, budget, hold_at_most, lifecycle, metrics } = shared.clone();
     ServiceBuilder::new()
         // Gives the request an id and a report; below, errors become responses; nothing fails above.
         .layer(RescueLayer { metrics: metrics.clone() })
         // Refuses ambiguous heads, finds the route, holds the body, learns what is asked and by whom.
         .layer(ReceptionLayer { routes, budget: budget.clone(), hold_at_most, metrics: metrics.clone() })
         // Refuses a user above their own limit, before anything is spent upstream.
-        .layer(LimitLayer { limiters, metrics: metrics.clone() })
+        .layer(LimitLayer { metrics: metrics.clone() })
         // Walks the chain of targets; at its end, the friendly reply.
         .layer(FallbackLayer { metrics: metrics.clone() })
         // Repeats failed attempts on one target: triage, backoff, the server's hints, the caller's deadline.

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 
 /// What every part of the stack hands on as a message body.
@@ -71,6 +71,37 @@ pub fn empty() -> Body {
 #[must_use]
 pub fn with_trailers(data: Bytes, trailers: HeaderMap) -> Body {
     WithTrailers { data: Some(data), trailers: Some(trailers) }.boxed_unsync()
+}
+
+/// A body that keeps `guard` until it has ended or is dropped.
+#[must_use]
+pub fn holding(body: Body, guard: impl Send + 'static) -> Body {
+    Holding { body, _guard: guard }.boxed_unsync()
+}
+
+pin_project_lite::pin_project! {
+    struct Holding<G> {
+        #[pin]
+        body: Body,
+        _guard: G,
+    }
+}
+
+impl<G> http_body::Body for Holding<G> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// The pieces as one.

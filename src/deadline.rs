@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::retry::deadline::Budget;
+
 /// Two moments: when the caller stops waiting for an answer to begin, and when its time is over
 /// altogether. An SDK's timeout usually ends with the answer's head, so it bounds the first only.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -13,12 +15,14 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// For a request that arrived at `arrived`, may last `total`, and whose caller waits for `patience`
-    /// (if it said so).
+    /// For a request that arrived at `arrived`, may last `total`, and whose caller waits for `budget`
+    /// (if it said so). A caller can only shorten the time.
     #[must_use]
-    pub fn new(arrived: Instant, total: Duration, patience: Option<Duration>) -> Self {
-        let end_by = arrived + total;
-        Self { answer_by: patience.map_or(end_by, |patience| end_by.min(arrived + patience)), end_by }
+    pub fn new(arrived: Instant, total: Duration, budget: Option<Budget>) -> Self {
+        let all = arrived + total;
+        let Some(budget) = budget else { return Self { answer_by: all, end_by: all } };
+        let answer_by = all.min(arrived + budget.answer_within());
+        Self { answer_by, end_by: if budget.source.bounds_whole_answer() { answer_by } else { all } }
     }
 
     /// An answer that begins later reaches nobody.
@@ -43,15 +47,20 @@ impl Deadline {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::retry::deadline::BudgetSource;
 
     #[test]
     fn the_caller_can_only_shorten_the_time() {
         let now = Instant::now();
         let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+        let budget = |limit, source| Some(Budget { limit, source });
         assert_eq!(Deadline::new(now, minute, None).answer_by(), now + minute);
-        assert_eq!(Deadline::new(now, minute, Some(hour)).answer_by(), now + minute);
-        let short = Deadline::new(now, hour, Some(minute));
-        assert_eq!((short.answer_by(), short.end_by()), (now + minute, now + hour));
-        assert_eq!(short.remaining(now + hour), Duration::ZERO);
+        assert_eq!(Deadline::new(now, minute, budget(hour, BudgetSource::OwnHeader)).answer_by(), now + minute);
+        let sdk = Deadline::new(now, hour, budget(minute, BudgetSource::SdkTimeout));
+        assert!(sdk.answer_by() <= now + minute);
+        assert_eq!(sdk.end_by(), now + hour, "an SDK's timeout ends with the answer's head");
+        let own = Deadline::new(now, hour, budget(minute, BudgetSource::OwnHeader));
+        assert_eq!(own.end_by(), own.answer_by(), "our own header bounds everything");
+        assert_eq!(own.remaining(now + hour), Duration::ZERO);
     }
 }

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use http::{HeaderMap, header};
 
 use crate::{
-    config::IdentitySource,
-    dialect::Ask,
+    config::{BodyField, IdentitySource},
+    dialect::{Ask, Private},
     limit::identity::UserKey,
 };
 
@@ -20,7 +20,7 @@ pub fn find(sources: &[IdentitySource], headers: &HeaderMap, ask: &Ask, peer: Op
 }
 
 fn by(source: &IdentitySource, headers: &HeaderMap, ask: &Ask, peer: Option<IpAddr>) -> Option<UserKey> {
-    let body = |tag, value: &Option<String>| value.as_ref().map(|value| UserKey::from_source(tag, value.as_bytes()));
+    let body = |tag, value: &Option<Private>| value.as_ref().map(|value| UserKey::from_source(tag, value.expose().as_bytes()));
     match source {
         // A header sent twice is one value of both: neither can be used to pose as somebody else.
         IdentitySource::Header(name) => {
@@ -30,9 +30,9 @@ fn by(source: &IdentitySource, headers: &HeaderMap, ask: &Ask, peer: Option<IpAd
             let joined = [first, second.as_bytes()].into_iter().chain(values.map(http::HeaderValue::as_bytes));
             Some(UserKey::from_source("headers", &joined.collect::<Vec<_>>().join(&b'\n')))
         }
-        IdentitySource::SafetyIdentifier => body("safety_identifier", &ask.safety_identifier),
-        IdentitySource::User => body("user", &ask.user),
-        IdentitySource::MetadataUserId => body("metadata.user_id", &ask.metadata_user_id),
+        IdentitySource::Body(BodyField::SafetyIdentifier) => body("safety_identifier", &ask.safety_identifier),
+        IdentitySource::Body(BodyField::User) => body("user", &ask.user),
+        IdentitySource::Body(BodyField::MetadataUserId) => body("metadata.user_id", &ask.metadata_user_id),
         IdentitySource::Credential => credential(headers).map(|value| UserKey::from_source("credential", value)),
         IdentitySource::Peer => peer.map(|peer| UserKey::from_source("peer", peer.to_string().as_bytes())),
     }
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_first_source_that_is_there_decides() {
-        let sources = [IdentitySource::Header(http::HeaderName::from_static("x-surgetank-user")), IdentitySource::User, IdentitySource::Credential];
+        let sources = [IdentitySource::Header(http::HeaderName::from_static("x-surgetank-user")), IdentitySource::Body(BodyField::User), IdentitySource::Credential];
         let ask = Ask { user: Some("u1".into()), ..Ask::default() };
         let none = Ask::default();
         let named = headers(&[("x-surgetank-user", "ann"), ("authorization", "Bearer k")]);

@@ -1,6 +1,6 @@
 //! A whole running proxy made from a configuration: what `surgetank run` and the tests start.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 
@@ -9,7 +9,6 @@ use crate::{
     app::{self, Shared},
     budget::Budget,
     config::Config,
-    limit::layer::Limiters,
     route::Routes,
     server::{self, Fleet, Lifecycle, Limits, Listener},
     telemetry::Metrics,
@@ -19,12 +18,18 @@ use crate::{
 /// Connections to the admin port: enough for every scraper, too few to hurt.
 const ADMIN_CONNECTIONS: usize = 256;
 
+/// A caller that takes no byte for this long is dropped: its stream would hold the upstream's up.
+const WRITE_IDLE: Duration = Duration::from_secs(60);
+
 /// The proxy could not be put together.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A configured credential is not there.
     #[error("{0}")]
     Credential(String),
+    /// A rate cannot be counted.
+    #[error("a limit cannot be used: {0}")]
+    Limit(#[from] crate::limit::gcra::RuleError),
     /// TLS is not usable.
     #[error("TLS could not be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -51,8 +56,7 @@ impl Proxy {
         let tls = upstream::trust()?;
         let limits = Arc::new(limits(config));
         let shared = Shared {
-            routes: Routes::new(config, &upstreams),
-            limiters: Limiters::new(config),
+            routes: Routes::new(config, &upstreams)?,
             budget: Budget::new(config.replay.total),
             hold_at_most: config.replay.per_request,
             lifecycle: Lifecycle::default(),
@@ -74,7 +78,7 @@ impl Proxy {
             lifecycle: self.shared.lifecycle.clone(),
             fleet: self.fleet.clone(),
             budget: self.shared.budget.clone(),
-            limiters: self.shared.limiters.clone(),
+            routes: self.shared.routes.clone(),
         };
         let limits = Arc::new(Limits { max_connections: ADMIN_CONNECTIONS, ..self.limits.as_ref().clone() });
         // Its own life: it must still answer while the data path drains.
@@ -150,7 +154,7 @@ fn limits(config: &Config) -> Limits {
     Limits {
         head_timeout: server.head_timeout,
         keepalive_idle: server.keepalive_idle,
-        write_idle: server.write_idle,
+        write_idle: WRITE_IDLE,
         max_head: server.max_head,
         max_headers: server.max_headers,
         max_connections: server.max_connections,

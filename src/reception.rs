@@ -22,7 +22,7 @@ use crate::{
     identity,
     payload::Payload,
     rescue::Stop,
-    retry::{self, plan::allowed_retries},
+    retry::{deadline::caller_budget, tries::allowed_retries},
     route::Routes,
     server::guard,
     telemetry::Metrics,
@@ -97,8 +97,7 @@ impl ReceptionLayer {
         let ask = payload.bytes().map(|bytes| Ask::read(dialect, bytes)).unwrap_or_default();
         let user = identity::find(&route.policy.limits.identify, &parts.headers, &ask, peer);
         let fields = parts.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-        let patience = retry::deadline::read(fields).map(|budget| budget.answer_within());
-        let deadline = Deadline::new(arrived, route.upstream.timeouts.total, patience);
+        let deadline = Deadline::new(arrived, route.upstream.timeouts.total, caller_budget(fields));
         let wishes = wishes(&parts.headers, route.policy.retry.max_retries);
         // An empty path is only possible in absolute or asterisk form.
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));

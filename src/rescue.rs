@@ -192,7 +192,7 @@ fn error_response(dialect: Dialect, id: CallId, status: StatusCode, kind: ErrorK
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let id_name = if dialect.vendor == Vendor::Anthropic { "request-id" } else { "x-request-id" };
+    let id_name = if dialect.vendor() == Vendor::Anthropic { "request-id" } else { "x-request-id" };
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         headers.insert(id_name, value);
     }

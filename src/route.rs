@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
+use tokio::time::Instant;
 
 use crate::{
     config,
+    limit::{gcra::RuleError, layer::Limiter},
     retry::{
         backoff::Backoff,
         plan::{Policy, PostPolicy},
@@ -22,6 +24,8 @@ pub struct Route {
     pub upstream: Arc<Upstream>,
     /// What to do when that has failed, in order.
     pub fallback: Vec<Link>,
+    /// The limits of its users. Routes with the same limits share them: a user has one quota, not one a route.
+    pub limiter: Option<Arc<Limiter>>,
     /// When and how often a failed attempt is repeated.
     pub retry: Policy,
 }
@@ -43,10 +47,6 @@ impl Route {
     pub fn name(&self) -> &str {
         &self.policy.name
     }
-
-    fn takes(&self, path: &str, headers: &HeaderMap) -> bool {
-        self.policy.match_.takes(path, |name| headers.get(name).map(http::HeaderValue::as_bytes))
-    }
 }
 
 /// All routes, in the configuration's order.
@@ -56,9 +56,13 @@ pub struct Routes(Arc<[Arc<Route>]>);
 impl Routes {
     /// Resolves the configuration's routes against its upstreams.
     #[must_use]
-    pub fn new(config: &config::Config, upstreams: &[Arc<Upstream>]) -> Self {
+    ///
+    /// # Errors
+    /// When a route's limit cannot be counted.
+    pub fn new(config: &config::Config, upstreams: &[Arc<Upstream>]) -> Result<Self, RuleError> {
         let by_name = |name: &str| upstreams.iter().find(|upstream| upstream.name.as_ref() == name).cloned();
-        let route = |policy: &config::Route| {
+        let mut limiters = Limiters::default();
+        let mut route = |policy: &config::Route| {
             let link = |link: &config::Link| match link {
                 config::Link::Upstream(name) => by_name(name).map(Link::Upstream),
                 config::Link::Reply(text) => Some(Link::Reply(text.as_str().into())),
@@ -66,20 +70,49 @@ impl Routes {
                 // Told as a warning when the configuration is read.
                 config::Link::Queue => None,
             };
-            Some(Arc::new(Route {
-                upstream: by_name(&policy.upstream)?,
+            // Names are checked when the configuration is read.
+            let Some(upstream) = by_name(&policy.upstream) else { return Ok(None) };
+            Ok(Some(Arc::new(Route {
+                upstream,
                 fallback: policy.fallback.iter().filter_map(link).collect(),
                 retry: retry_policy(&policy.retry),
+                limiter: limiters.of(&policy.limits)?,
                 policy: policy.clone(),
-            }))
+            })))
         };
-        Self(config.routes.iter().filter_map(route).collect())
+        let routes = config.routes.iter().map(&mut route).filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        Ok(Self(routes))
     }
 
     /// The first route that takes the request.
     #[must_use]
     pub fn find(&self, path: &str, headers: &HeaderMap) -> Option<&Arc<Route>> {
-        self.0.iter().find(|route| route.takes(path, headers))
+        self.0.iter().find(|route| route.policy.match_.takes(path, headers))
+    }
+
+    /// Users that the limiters remember now.
+    #[must_use]
+    pub fn limited_users(&self) -> usize {
+        let mut limiters: Vec<_> = self.0.iter().filter_map(|route| route.limiter.as_ref()).collect();
+        limiters.sort_by_key(|limiter| Arc::as_ptr(limiter));
+        limiters.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        limiters.into_iter().map(|limiter| limiter.users()).sum()
+    }
+}
+
+/// The limiters made so far, by what they limit.
+#[derive(Default)]
+struct Limiters(Vec<(config::PerUser, Arc<Limiter>)>);
+
+impl Limiters {
+    fn of(&mut self, limits: &config::Limits) -> Result<Option<Arc<Limiter>>, RuleError> {
+        let Some(per_user) = &limits.per_user else { return Ok(None) };
+        if let Some((_, limiter)) = self.0.iter().find(|(known, _)| known == per_user) {
+            return Ok(Some(limiter.clone()));
+        }
+        let limiter = Arc::new(Limiter::new(per_user, limits.max_users, Instant::now())?);
+        self.0.push((per_user.clone(), limiter.clone()));
+        Ok(Some(limiter))
     }
 }
 

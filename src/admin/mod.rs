@@ -33,7 +33,7 @@ use crate::{
     app::Arrival,
     body::{Body, BodyError},
     budget::Budget,
-    limit::layer::Limiters,
+    route::Routes,
     server::{Fleet, Lifecycle, Stage},
     telemetry::Metrics,
 };
@@ -49,8 +49,8 @@ pub struct Admin {
     pub fleet: Arc<Fleet>,
     /// Held bodies.
     pub budget: Budget,
-    /// Known users.
-    pub limiters: Limiters,
+    /// Their limiters know the users.
+    pub routes: Routes,
 }
 
 /// The endpoints as a service for connections.
@@ -104,7 +104,7 @@ async fn index() -> Response {
 async fn metrics(State(admin): State<Admin>) -> Response {
     admin.metrics.connections.set(i64::try_from(admin.fleet.live()).unwrap_or(i64::MAX));
     admin.metrics.held_bytes.set(i64::try_from(admin.budget.used()).unwrap_or(i64::MAX));
-    admin.metrics.users.set(i64::try_from(admin.limiters.users()).unwrap_or(i64::MAX));
+    admin.metrics.users.set(i64::try_from(admin.routes.limited_users()).unwrap_or(i64::MAX));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render()).into_response()
 }
 
@@ -122,7 +122,7 @@ async fn state(State(admin): State<Admin>) -> Response {
         "in_flight_requests": admin.metrics.in_flight.get(),
         "connections": admin.fleet.live(),
         "held_bytes": admin.budget.used(),
-        "limited_users": admin.limiters.users(),
+        "limited_users": admin.routes.limited_users(),
     }))
     .into_response()
 }

@@ -121,9 +121,8 @@ where
         passed_on(tried)
     }
 
-    async fn attempt(&self, upstream: &Arc<crate::upstream::Upstream>) -> Attempted {
-        let attempt = Attempt::new(self.call.clone(), upstream.clone());
-        self.service.clone().oneshot(attempt).await
+    fn attempt(&self, upstream: &Arc<crate::upstream::Upstream>) -> impl Future<Output = Attempted> + Send + use<S> {
+        self.service.clone().oneshot(Attempt::new(self.call.clone(), upstream.clone()))
     }
 
     fn substituted(&self, kind: &'static str, first: &Verdict) {

@@ -27,6 +27,6 @@ pub(super) fn render(call: &Call, text: &str) -> Option<Response<Body>> {
     }
     // SDKs show this id to their users, who will ask us about it.
     let id = HeaderValue::from_str(call.id.as_str()).ok()?;
-    headers.insert(if call.dialect.vendor == Vendor::Anthropic { "request-id" } else { "x-request-id" }, id);
+    headers.insert(if call.dialect.vendor() == Vendor::Anthropic { "request-id" } else { "x-request-id" }, id);
     Some(response)
 }

@@ -13,7 +13,10 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
-use super::plan::{self, Plan, Policy, Situation, StopReason, Tries};
+use super::{
+    plan::{self, Plan, Policy, Situation, StopReason},
+    tries::Tries,
+};
 use crate::{
     attempt::{Answer, Attempted, Failure},
     call::{Attempt, Call},

@@ -31,7 +31,7 @@ use crate::{
     body::{self, Body},
     budget::Budget,
     call::{Attempt, Call},
-    dialect::{Endpoint, ErrorKind, Meaning, errors::ErrorSignal},
+    dialect::{End, Endpoint, ErrorKind, ErrorSignal, Meaning},
     retry::{
         hints,
         triage::{Outcome, Signal, Transport, triage},
@@ -244,7 +244,9 @@ impl Judging<'_> {
             }
             match watch.first_event(&data) {
                 None => {}
-                Some(Meaning::Error(signal)) => return Ok(self.stream_error(parts, body, held, watch, &signal)),
+                Some(Meaning::Error(signal) | Meaning::End(End::Failed(signal))) => {
+                    return Ok(self.stream_error(parts, body, held, watch, &signal));
+                }
                 Some(_) => break,
             }
         }
@@ -270,7 +272,7 @@ impl Judging<'_> {
     }
 
     fn should_be_whole(&self, parts: &Parts, body: &Incoming) -> bool {
-        let generates = !matches!(self.call.dialect.endpoint, Endpoint::Other);
+        let generates = !matches!(self.call.dialect.endpoint(), Endpoint::Other);
         let small = body.size_hint().lower() <= MAX_WHOLE as u64;
         generates && small && self.call.method == http::Method::POST && is(&parts.headers, "application/json")
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::sse::{Framer, Kind};
+use super::sse::{FrameKind, Framer};
 use crate::dialect::{self, Dialect, Ending, Meaning};
 
 /// The longest event that is looked at. Longer ones pass unread; the watch then no longer knows
@@ -15,7 +15,6 @@ pub struct Watch {
     dialect: Dialect,
     framer: Framer,
     ending: Ending,
-    failed: bool,
     events: u64,
 }
 
@@ -23,46 +22,54 @@ impl Watch {
     /// At a stream's beginning.
     #[must_use]
     pub fn new(dialect: Dialect) -> Self {
-        Self { dialect, framer: Framer::new(MAX_EVENT), ending: Ending::new(dialect), failed: false, events: 0 }
+        Self { dialect, framer: Framer::new(MAX_EVENT), ending: Ending::new(dialect), events: 0 }
     }
 
     /// Notes a piece.
     pub fn see(&mut self, piece: &Bytes) {
         self.framer.push(piece.clone());
-        while self.next().is_some() {}
+        self.rest();
     }
 
-    /// Notes a piece and gives the meaning of the first real event in it, if one is complete.
-    /// The rest of the piece must then be noted by [`Watch::rest`].
+    /// Notes a piece up to its first event, and gives that event's meaning once it is complete.
+    /// What follows in the piece must then be noted by [`Watch::rest`].
     pub fn first_event(&mut self, piece: &Bytes) -> Option<Meaning> {
         self.framer.push(piece.clone());
-        loop {
-            match self.next()? {
-                Meaning::Other if self.events == 0 => {} // a comment: not yet an event
-                meaning => return Some(meaning),
+        while let Some(frame) = self.framer.next_frame() {
+            if let Some(meaning) = self.note(&frame.kind) {
+                return Some(meaning);
             }
+        }
+        None
+    }
+
+    /// Notes everything that has arrived and was not looked at.
+    pub fn rest(&mut self) {
+        while let Some(frame) = self.framer.next_frame() {
+            self.note(&frame.kind);
         }
     }
 
-    /// Notes what [`Watch::first_event`] left unread.
-    pub fn rest(&mut self) {
-        while self.next().is_some() {}
-    }
-
-    fn next(&mut self) -> Option<Meaning> {
-        let frame = self.framer.next()?;
-        let Kind::Event(event) = frame.kind else { return Some(Meaning::Other) };
+    /// Gives the meaning of an event; comments and the like have none.
+    fn note(&mut self, kind: &FrameKind) -> Option<Meaning> {
+        let meaning = match kind {
+            FrameKind::Event(event) => {
+                let meaning = dialect::meaning(self.dialect, event);
+                self.ending.observe(event, &meaning);
+                meaning
+            }
+            // Too long to be looked at, and so certainly not an error.
+            FrameKind::Oversize => Meaning::Other,
+            FrameKind::Comment | FrameKind::Fields | FrameKind::Blank | FrameKind::Skipped => return None,
+        };
         self.events += 1;
-        let meaning = dialect::meaning(self.dialect, &event);
-        self.ending.note(&meaning);
-        self.failed |= matches!(meaning, Meaning::Error(_));
         Some(meaning)
     }
 
     /// Whether the answer is whole; or the vendor itself has said that it failed, which is an end too.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.failed || self.ending.is_complete()
+        self.ending.has_failed() || self.ending.is_complete()
     }
 
     /// Whether an event of ours can stand here: not inside an event of the vendor's.

@@ -1,6 +1,6 @@
 //! Why no answer came, told apart by one question: can the upstream have acted on the request?
 
-use std::{error::Error as _, io};
+use std::io;
 
 use crate::retry::triage::{Outcome, Transport};
 
@@ -105,10 +105,20 @@ fn exchange_kind(error: &hyper_util::client::legacy::Error, reused: bool) -> Sen
 }
 
 fn find<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
-    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+    let mut error = Some(error);
+    while let Some(link) = error {
+        if let Some(found) = link.downcast_ref() {
+            return Some(found);
+        }
+        error = link.source();
+    }
+    None
 }
 
 fn deepest(error: &hyper_util::client::legacy::Error) -> String {
-    let last = std::iter::successors(error.source(), |error| error.source()).last();
-    last.map(ToString::to_string).unwrap_or_default()
+    let mut last: &dyn std::error::Error = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
 }

@@ -37,11 +37,8 @@ pub mod via {
     }
 }
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-const API_KEY: HeaderName = HeaderName::from_static("api-key");
+const X_API_KEY: &str = "x-api-key";
+const API_KEY: &str = "api-key";
 const OUR_PREFIX: &str = "x-surgetank-";
 
 /// Builds the request of one attempt. `None` when the body was already spent.
@@ -69,7 +66,7 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
 /// The body with the upstream's own model in it, where it names one and the request has one.
 fn replaced_model(call: &Call, upstream: &Upstream) -> Option<Bytes> {
     let (model, span, bytes) = (upstream.model.as_ref()?, call.ask.model_span.clone()?, call.payload.bytes()?);
-    Some(dialect::replace_model(bytes, span, model).into())
+    dialect::ask::replace_model(bytes, span, model).map(Into::into)
 }
 
 /// The raw target behind the upstream's own prefix. It cannot leave the prefix by being normalised,
@@ -97,7 +94,7 @@ fn request_headers(call: &Call, upstream: &Upstream, replaced: Option<&Bytes>) -
             || named.names(name)
             || matches!(*name, header::HOST | header::EXPECT)
             || name.as_str().starts_with(OUR_PREFIX)
-            || (own_credential && matches!(*name, header::AUTHORIZATION | X_API_KEY | API_KEY))
+            || (own_credential && is_credential(name))
             || (*name == header::CONTENT_LENGTH && (replaced.is_some() || call.payload.has_trailers()));
         if !dropped {
             headers.append(name.clone(), value.clone());
@@ -121,11 +118,11 @@ fn set_credential(headers: &mut HeaderMap, call: &Call, upstream: &Upstream) {
     let (name, prefix) = if call.headers.contains_key(API_KEY) {
         (API_KEY, "")
     } else if call.headers.contains_key(X_API_KEY)
-        || (call.dialect.vendor == Vendor::Anthropic && !call.headers.contains_key(header::AUTHORIZATION))
+        || (call.dialect.vendor() == Vendor::Anthropic && !call.headers.contains_key(header::AUTHORIZATION))
     {
         (X_API_KEY, "")
     } else {
-        (header::AUTHORIZATION, "Bearer ")
+        ("authorization", "Bearer ")
     };
     if let Some(value) = upstream.credential_value(prefix) {
         headers.insert(name, value);
@@ -154,17 +151,21 @@ pub fn clean_response(headers: &mut HeaderMap) {
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
-        *name,
-        header::CONNECTION
-            | header::TE
-            | header::TRANSFER_ENCODING
-            | header::UPGRADE
-            | header::PROXY_AUTHENTICATE
-            | header::PROXY_AUTHORIZATION
-            | KEEP_ALIVE
-            | PROXY_CONNECTION
-            | HTTP2_SETTINGS
+        name.as_str(),
+        "connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "http2-settings"
     )
+}
+
+fn is_credential(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "authorization" | X_API_KEY | API_KEY)
 }
 
 fn asks_for_trailers(headers: &HeaderMap) -> bool {
@@ -190,16 +191,8 @@ impl Nominated {
     /// A nomination cannot take away what makes the message what it is: that would let a caller
     /// strip the length or the key from a request behind our back.
     fn names(&self, name: &HeaderName) -> bool {
-        let protected = matches!(
-            *name,
-            header::HOST
-                | header::CONTENT_LENGTH
-                | header::CONTENT_TYPE
-                | header::CONTENT_ENCODING
-                | header::AUTHORIZATION
-                | X_API_KEY
-                | API_KEY
-        );
+        let protected = is_credential(name)
+            || matches!(name.as_str(), "host" | "content-length" | "content-type" | "content-encoding");
         !self.0.is_empty() && !protected && self.0.iter().any(|nominated| nominated == name.as_str())
     }
 }
