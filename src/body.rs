@@ -41,6 +41,20 @@ pub enum BodyError {
 }
 
 impl BodyError {
+    /// What a caller is told, from a fixed vocabulary: the error's own text may quote what came over
+    /// the wire.
+    #[must_use]
+    pub fn for_caller(&self) -> &'static str {
+        match self {
+            Self::Upstream(_) => "The connection to the upstream was lost before the answer was complete.",
+            Self::Incomplete => "The upstream ended its stream before the answer was complete.",
+            Self::Idle(_) => "The upstream fell silent before the answer was complete.",
+            Self::Deadline(_) => "The time of this request was used up before the answer was complete.",
+            Self::Stopping => "The proxy was stopped before the answer was complete.",
+            Self::Caller(_) => "The request could not be read to its end.",
+        }
+    }
+
     /// A word from a closed set, for metric labels.
     #[must_use]
     pub fn cause(&self) -> &'static str {

@@ -105,7 +105,7 @@ impl Relay {
         );
         match &self.watch {
             Some(watch) if watch.can_take_an_event() => {
-                let frame = errors::frame(self.call.dialect, kind_of(&error), &error.to_string(), watch.next_sequence());
+                let frame = errors::frame(self.call.dialect, kind_of(&error), error.for_caller(), watch.next_sequence());
                 self.state = State::Flushing(error);
                 Some(Ok(Frame::data(frame)))
             }
