@@ -67,6 +67,22 @@ pub(super) fn readable(event: &Event) -> (Option<String>, Value) {
     (name, data)
 }
 
+/// The rows of a table written as lines of `N` cells between bars; `-` stands for an empty one.
+pub(super) fn rows<const N: usize>(table: &str) -> Vec<[&str; N]> {
+    let lines = table.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines
+        .map(|line| {
+            let cells: Vec<&str> = line
+                .split(" | ")
+                .map(|cell| if cell.trim() == "-" { "" } else { cell.trim() })
+                .collect();
+            cells
+                .try_into()
+                .unwrap_or_else(|_| panic!("not {N} cells: {line}"))
+        })
+        .collect()
+}
+
 // === detection ===
 
 fn detect(path: &str) -> Dialect {

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::dialect::tests::rows;
 
 fn read(dialect: Dialect, body: &Value) -> Ask {
     Ask::read(dialect, body.to_string().as_bytes())
@@ -65,75 +66,40 @@ fn the_cap_is_read_where_each_dialect_has_it() {
     }
 }
 
+const WANTED_FORMS: &str = r#"
+    {}                                                              | No
+    {"response_format": {"type": "text"}}                           | No
+    {"response_format": {"type": "json_object"}}                    | JsonObject
+    {"response_format": {"type": "json_schema", "json_schema": {}}} | JsonSchema
+    {"response_format": "json_object"}                              | No
+    {"text": {"format": {"type": "text"}}}                          | No
+    {"text": {"format": {"type": "json_schema"}, "verbosity": "x"}} | JsonSchema
+    {"text": {"format": {"type": "json_object"}}}                   | JsonObject
+    {"output_config": {"format": {"type": "json_schema"}}}          | JsonSchema
+    {"output_config": {"effort": "low"}}                            | No
+    {"output_format": {"type": "json_schema"}}                      | JsonSchema
+    {"tools": [{"name": "t"}]}                                      | No
+    {"tool_choice": "auto"}                                         | No
+    {"tool_choice": "none"}                                         | No
+    {"tool_choice": "required"}                                     | ForcedTool
+    {"tool_choice": {"type": "auto"}}                               | No
+    {"tool_choice": {"type": "none"}}                               | No
+    {"tool_choice": {"type": "any"}}                                | ForcedTool
+    {"tool_choice": {"type": "tool", "name": "t"}}                  | ForcedTool
+    {"tool_choice": {"type": "function", "function": {}}}           | ForcedTool
+    {"tool_choice": {"type": "allowed_tools", "mode": "auto"}}      | No
+    {"tool_choice": {"type": "allowed_tools", "mode": "required"}}  | ForcedTool
+    {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required"}}} | ForcedTool
+    {"function_call": "auto"}                                       | No
+    {"function_call": {"name": "t"}}                                | ForcedTool
+    {"tool_choice": "required", "response_format": {"type": "json_object"}} | ForcedTool
+"#;
+
 #[test]
 fn the_wanted_form_is_read() {
-    use Structured::{ForcedTool, JsonObject, JsonSchema, No};
-    let table = [
-        (json!({}), No),
-        (json!({"response_format": {"type": "text"}}), No),
-        (
-            json!({"response_format": {"type": "json_object"}}),
-            JsonObject,
-        ),
-        (
-            json!({"response_format": {"type": "json_schema", "json_schema": {"a": 1}}}),
-            JsonSchema,
-        ),
-        (json!({"response_format": "json_object"}), No),
-        (json!({"text": {"format": {"type": "text"}}}), No),
-        (
-            json!({"text": {"format": {"type": "json_schema"}, "verbosity": "low"}}),
-            JsonSchema,
-        ),
-        (
-            json!({"text": {"format": {"type": "json_object"}}}),
-            JsonObject,
-        ),
-        (
-            json!({"output_config": {"format": {"type": "json_schema"}}}),
-            JsonSchema,
-        ),
-        (json!({"output_config": {"effort": "low"}}), No),
-        (
-            json!({"output_format": {"type": "json_schema"}}),
-            JsonSchema,
-        ),
-        (json!({"tools": [{"name": "t"}]}), No),
-        (json!({"tool_choice": "auto"}), No),
-        (json!({"tool_choice": "none"}), No),
-        (json!({"tool_choice": "required"}), ForcedTool),
-        (json!({"tool_choice": {"type": "auto"}}), No),
-        (json!({"tool_choice": {"type": "none"}}), No),
-        (json!({"tool_choice": {"type": "any"}}), ForcedTool),
-        (
-            json!({"tool_choice": {"type": "tool", "name": "t"}}),
-            ForcedTool,
-        ),
-        (
-            json!({"tool_choice": {"type": "function", "function": {"name": "t"}}}),
-            ForcedTool,
-        ),
-        (
-            json!({"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": []}}),
-            No,
-        ),
-        (
-            json!({"tool_choice": {"type": "allowed_tools", "mode": "required"}}),
-            ForcedTool,
-        ),
-        (
-            json!({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required"}}}),
-            ForcedTool,
-        ),
-        (json!({"function_call": "auto"}), No),
-        (json!({"function_call": {"name": "t"}}), ForcedTool),
-        (
-            json!({"tool_choice": "required", "response_format": {"type": "json_object"}}),
-            ForcedTool,
-        ),
-    ];
-    for (body, expected) in table {
-        assert_eq!(read_chat(&body).structured, expected, "{body}");
+    for [body, expected] in rows(WANTED_FORMS) {
+        let found = Ask::read(Dialect::CHAT_COMPLETIONS, body.as_bytes()).structured;
+        assert_eq!(format!("{found:?}"), expected, "{body}");
     }
 }
 

@@ -75,6 +75,7 @@ enum Delta<'a> {
 }
 
 /// How the message ended.
+#[expect(clippy::struct_field_names, reason = "the names are those of the API")]
 #[derive(Serialize)]
 struct Outcome<'a> {
     stop_reason: &'static str,

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::dialect::tests::{payload, payload_names};
+use crate::dialect::tests::{payload, payload_names, rows};
 use ErrorKind::{
     Authentication, Busy, ContentFiltered, ContextTooLong, Exhausted, Invalid, NotFound,
     Overloaded, Permission, RateLimited, ServerError, Timeout, TooLarge, Unknown,
@@ -134,97 +134,45 @@ fn anthropic_messages_tell_what_the_type_does_not() {
     }
 }
 
+const OPENAI_CODES: &str = "
+    invalid_request_error     | context_length_exceeded             | context_too_long
+    invalid_request_error     | content_policy_violation            | content_filtered
+    invalid_request_error     | unsupported_parameter               | invalid
+    invalid_request_error     | invalid_value                       | invalid
+    invalid_request_error     | -                                   | invalid
+    invalid_request_error     | invalid_api_key                     | authentication
+    invalid_request_error     | account_deactivated                 | authentication
+    authentication_error      | -                                   | authentication
+    request_forbidden         | unsupported_country_region_territory | permission
+    invalid_request_error     | model_not_found                     | not_found
+    timeout                   | -                                   | timeout
+    conflict                  | conversation_locked                 | busy
+    requests                  | rate_limit_exceeded                 | rate_limited
+    tokens                    | rate_limit_exceeded                 | rate_limited
+    tokens                    | -                                   | rate_limited
+    rate_limit_error          | slow_down                           | rate_limited
+    insufficient_quota        | insufficient_quota                  | exhausted
+    insufficient_quota        | -                                   | exhausted
+    insufficient_quota        | rate_limit_exceeded                 | exhausted
+    rate_limit_error          | credit_balance_exhausted            | exhausted
+    rate_limit_error          | organization_spend_limit_exceeded   | exhausted
+    rate_limit_error          | project_spend_limit_exceeded        | exhausted
+    rate_limit_error          | organization_usage_limit_exceeded   | exhausted
+    insufficient_quota        | billing_hard_limit_reached          | exhausted
+    invalid_request_error     | billing_not_active                  | exhausted
+    server_error              | -                                   | server_error
+    service_unavailable_error | server_is_overloaded                | overloaded
+    server_error              | server_is_overloaded                | overloaded
+    server_error              | slow_down                           | rate_limited
+    -                         | -                                   | unknown
+";
+
 #[test]
 fn openai_codes() {
-    for (kind, code, expected) in [
-        (
-            "invalid_request_error",
-            Some("context_length_exceeded"),
-            ContextTooLong,
-        ),
-        (
-            "invalid_request_error",
-            Some("content_policy_violation"),
-            ContentFiltered,
-        ),
-        (
-            "invalid_request_error",
-            Some("unsupported_parameter"),
-            Invalid,
-        ),
-        ("invalid_request_error", Some("invalid_value"), Invalid),
-        ("invalid_request_error", None, Invalid),
-        (
-            "invalid_request_error",
-            Some("invalid_api_key"),
-            Authentication,
-        ),
-        (
-            "invalid_request_error",
-            Some("account_deactivated"),
-            Authentication,
-        ),
-        ("authentication_error", None, Authentication),
-        (
-            "request_forbidden",
-            Some("unsupported_country_region_territory"),
-            Permission,
-        ),
-        ("invalid_request_error", Some("model_not_found"), NotFound),
-        ("timeout", None, Timeout),
-        ("conflict", Some("conversation_locked"), Busy),
-        ("requests", Some("rate_limit_exceeded"), RateLimited),
-        ("tokens", Some("rate_limit_exceeded"), RateLimited),
-        ("tokens", None, RateLimited),
-        ("rate_limit_error", Some("slow_down"), RateLimited),
-        ("insufficient_quota", Some("insufficient_quota"), Exhausted),
-        ("insufficient_quota", None, Exhausted),
-        ("insufficient_quota", Some("rate_limit_exceeded"), Exhausted),
-        (
-            "rate_limit_error",
-            Some("credit_balance_exhausted"),
-            Exhausted,
-        ),
-        (
-            "rate_limit_error",
-            Some("organization_spend_limit_exceeded"),
-            Exhausted,
-        ),
-        (
-            "rate_limit_error",
-            Some("project_spend_limit_exceeded"),
-            Exhausted,
-        ),
-        (
-            "rate_limit_error",
-            Some("organization_usage_limit_exceeded"),
-            Exhausted,
-        ),
-        (
-            "insufficient_quota",
-            Some("billing_hard_limit_reached"),
-            Exhausted,
-        ),
-        (
-            "invalid_request_error",
-            Some("billing_not_active"),
-            Exhausted,
-        ),
-        ("server_error", None, ServerError),
-        (
-            "service_unavailable_error",
-            Some("server_is_overloaded"),
-            Overloaded,
-        ),
-        ("server_error", Some("server_is_overloaded"), Overloaded),
-        ("server_error", Some("slow_down"), RateLimited),
-        ("", None, Unknown),
-    ] {
-        assert_eq!(
-            kind_of(&openai(kind, code, "No.")),
-            expected,
-            "{kind} / {code:?}"
-        );
+    for [kind, code, expected] in rows(OPENAI_CODES) {
+        let code = (!code.is_empty()).then_some(code);
+        let found = kind_of(&openai(kind, code, "No."));
+        assert_eq!(found.as_str(), expected, "{kind} / {code:?}");
     }
     let engine = "The engine is currently overloaded, please try again later.";
     assert_eq!(kind_of(&openai("server_error", None, engine)), Overloaded);
