@@ -1,6 +1,6 @@
 //! What a caller is told of its limits: `RateLimit`, `RateLimit-Policy` and `Retry-After`.
 //!
-//! The first two follow draft 11 of the IETF's RateLimit fields: structured-field lists of strings
+//! The first two follow draft 11 of the IETF's `RateLimit` fields: structured-field lists of strings
 //! with parameters, one item for each limit. The policy says what holds (`q` units per `w`
 //! seconds), the other what is left of it (`r`, and the seconds `t` until that changes).
 //!

@@ -123,7 +123,7 @@ impl Rule {
         if count == 0 || burst == 0 {
             return Err(RuleError::Nothing);
         }
-        let whole_micros = per.subsec_nanos() % 1_000 == 0;
+        let whole_micros = per.subsec_nanos().is_multiple_of(1_000);
         let period = u64::try_from(per.as_micros())
             .ok()
             .filter(|&micros| micros > 0 && whole_micros)

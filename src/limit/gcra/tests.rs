@@ -225,7 +225,7 @@ fn no_window_of_a_hundred_thousand_random_sequences_admits_too_much() {
         let (mut tat, mut now) = (Tat::default(), rng.random_range(0..1_000_000));
         let mut admitted: Vec<(u64, u64)> = Vec::new();
         let interval = rule.numerator / u64::from(rule.denominator);
-        for _ in 0..20 {
+        for _ in 0..12 {
             now += rng.random_range(0..=2 * interval);
             let cost = rng.random_range(1..=3);
             match rule.check(&mut tat, now, cost).answer {
@@ -247,7 +247,7 @@ fn no_window_of_a_hundred_thousand_random_sequences_admits_too_much() {
         }
     }
     assert!(
-        denials > 100_000,
+        denials > 50_000,
         "the sequences hardly touch the limit: {denials}"
     );
 }
@@ -349,7 +349,7 @@ proptest! {
             let ours = rule.check(&mut tat, micros, u64::from(cost)).answer;
             let theirs = oracle.check_n(NonZeroU32::new(cost).expect("at least 1"));
             let same = match theirs {
-                Ok(Ok(_)) => ours == Answer::Admitted,
+                Ok(Ok(())) => ours == Answer::Admitted,
                 Ok(Err(_)) => matches!(ours, Answer::RetryAfter(_)),
                 Err(_) => ours == Answer::TooCostly,
             };

@@ -9,8 +9,8 @@ fn user(name: &str) -> UserKey {
     UserKey::from_source("test", name.as_bytes())
 }
 
-fn rate(count: u32, burst: u64) -> Option<Rule> {
-    Some(Rule::new(count, Duration::from_mins(1), burst).expect("the rule is sound"))
+fn rate(count: u32, burst: u64) -> Rule {
+    Rule::new(count, Duration::from_mins(1), burst).expect("the rule is sound")
 }
 
 fn table(limits: Limits) -> (Table, Instant) {
@@ -21,7 +21,7 @@ fn table(limits: Limits) -> (Table, Instant) {
 #[test]
 fn a_request_is_admitted_with_its_standing_and_denied_with_a_time() {
     let (table, now) = table(Limits {
-        rate: rate(60, 2),
+        rate: Some(rate(60, 2)),
         concurrent: Some(5),
     });
     let first = table.admit(user("a"), now).expect("within the burst");
@@ -58,7 +58,7 @@ fn a_request_is_admitted_with_its_standing_and_denied_with_a_time() {
 #[test]
 fn users_do_not_affect_each_other() {
     let (table, now) = table(Limits {
-        rate: rate(60, 1),
+        rate: Some(rate(60, 1)),
         concurrent: Some(1),
     });
     let _a = table.admit(user("a"), now).expect("the first of a");
@@ -84,7 +84,7 @@ fn a_permit_holds_its_place_until_it_is_dropped() {
 #[test]
 fn a_denial_for_concurrency_takes_nothing_of_the_rate() {
     let (table, now) = table(Limits {
-        rate: rate(60, 2),
+        rate: Some(rate(60, 2)),
         concurrent: Some(1),
     });
     let held = table.admit(user("a"), now).expect("the first of two");
@@ -101,7 +101,7 @@ fn a_denial_for_concurrency_takes_nothing_of_the_rate() {
 #[test]
 fn a_denial_by_the_rate_takes_no_place() {
     let (table, now) = table(Limits {
-        rate: rate(60, 1),
+        rate: Some(rate(60, 1)),
         concurrent: Some(2),
     });
     let _held = table.admit(user("a"), now).expect("the first");
@@ -141,7 +141,7 @@ fn a_permit_may_outlive_its_table() {
 fn a_moment_before_the_table_counts_as_its_beginning() {
     let now = Instant::now();
     let limits = Limits {
-        rate: rate(60, 1),
+        rate: Some(rate(60, 1)),
         concurrent: None,
     };
     let table = Table::new(limits, 10, now + Duration::from_secs(10));
@@ -153,7 +153,7 @@ fn a_moment_before_the_table_counts_as_its_beginning() {
 #[test]
 fn sweeping_removes_the_idle_and_only_them() {
     let (table, now) = table(Limits {
-        rate: rate(60, 1),
+        rate: Some(rate(60, 1)),
         concurrent: None,
     });
     let held = table.admit(user("held"), now).expect("the first");
@@ -172,7 +172,7 @@ fn sweeping_removes_the_idle_and_only_them() {
 #[test]
 fn the_table_keeps_its_bound_against_any_number_of_names() {
     let limits = Limits {
-        rate: rate(60, 1),
+        rate: Some(rate(60, 1)),
         concurrent: None,
     };
     let now = Instant::now();
@@ -225,7 +225,7 @@ fn many_threads_never_exceed_the_limit_and_leave_nothing_behind() {
 fn many_threads_together_are_admitted_exactly_the_burst() {
     const THREADS: usize = 8;
     let (table, now) = table(Limits {
-        rate: rate(60, 1_000),
+        rate: Some(rate(60, 1_000)),
         concurrent: None,
     });
     let admitted = AtomicU32::new(0);
@@ -245,7 +245,7 @@ fn many_threads_together_are_admitted_exactly_the_burst() {
 #[test]
 fn what_is_shown_holds_no_more_than_eight_digits_of_a_user() {
     let (table, now) = table(Limits {
-        rate: rate(60, 1),
+        rate: Some(rate(60, 1)),
         concurrent: Some(1),
     });
     let admission = table.admit(user("alice"), now).expect("the first");
@@ -257,7 +257,7 @@ fn what_is_shown_holds_no_more_than_eight_digits_of_a_user() {
 #[test]
 fn a_denial_reads_as_a_sentence() {
     let (table, now) = table(Limits {
-        rate: rate(60, 1),
+        rate: Some(rate(60, 1)),
         concurrent: Some(1),
     });
     let held = table.admit(user("a"), now).expect("the first");
