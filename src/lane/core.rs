@@ -368,6 +368,7 @@ impl LaneCore {
         if !send.on_wire {
             self.unsend(now, id, send);
         } else if matches!(send.fate, Fate::Unknown | Fate::Silent) {
+            self.counters.abandoned += 1;
             self.lost(now, id);
         }
         if self.probe == Some(id) {

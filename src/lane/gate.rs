@@ -18,12 +18,15 @@ use tokio::time::Instant;
 
 use super::time::{seconds, up_to};
 
-/// The wait after a first refusal without a usable hint, doubled by each failed probe. RESILIENCE: 2·2^k.
-const FIRST_WAIT: f64 = 2.0;
+/// The least wait after a first refusal, doubled by each failed probe.
+const FIRST_WAIT: f64 = 1.0;
 /// The wait stops growing here.
 const LONGEST_WAIT: f64 = 60.0;
 /// The least random part of a wait.
 const LEAST_JITTER: Duration = Duration::from_millis(250);
+/// The most of it: enough to part the single probes of many instances. Half of a long hint would waste the start of
+/// a vendor's new minute.
+const MOST_JITTER: Duration = Duration::from_secs(5);
 
 /// Whether a request may pass one of the lane's doors (gate or breaker).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +94,8 @@ impl Gate {
 
     /// A request sent at `sent_at` was throttled.
     ///
-    /// Returns true when this is a new event: the gate closed for `max(hint, min(60 s, 2 s · 2^failures))`
-    /// and up to half as much again. Otherwise the gate was closed by the same event already,
+    /// Returns true when this is a new event: the gate closed for `max(hint, min(60 s, 1 s · 2^failures))`
+    /// and up to half as much again, but not more than five seconds. Otherwise the gate was closed by the same event already,
     /// and only a longer hint can extend it.
     pub fn on_throttled<R: Rng + ?Sized>(
         &mut self,
@@ -111,7 +114,7 @@ impl Gate {
         let exponent = i32::try_from(self.failures).unwrap_or(i32::MAX).min(16);
         let own = seconds((FIRST_WAIT * 2f64.powi(exponent)).min(LONGEST_WAIT));
         let wait = own.max(hint);
-        self.hold_until(now + wait + up_to(rng, (wait / 2).max(LEAST_JITTER)));
+        self.hold_until(now + wait + up_to(rng, (wait / 2).clamp(LEAST_JITTER, MOST_JITTER)));
         self.state = State::Closed;
         self.failures = self.failures.saturating_add(1);
         self.last_closing = Some(now);

@@ -27,7 +27,7 @@ const RELIEF: f64 = 0.7;
 /// CUBIC's growth constant with time in units of ten seconds, because quotas refill by the minute.
 const CUBIC: f64 = 0.4;
 /// The curve returns to the learned share after at least this many requests.
-const LEAST_SPAN: f64 = 8.0;
+const LEAST_SPAN: f64 = 12.0;
 /// Never slower than one request in half a minute: a lane that sends nothing learns nothing.
 const FLOOR: f64 = 1.0 / 30.0;
 /// What is learned from refusals older than this is forgotten as soon as there is newer.
@@ -36,9 +36,13 @@ const MEMORY: Duration = Duration::from_secs(90);
 const EPOCHS: usize = 16;
 /// A share is measured over at least this many accepted requests; fewer are noise.
 const LEAST_SAMPLE: f64 = 4.0;
-/// While only one refusal is known, the rate doubles each time this many requests (or `SEARCH_TIME`) passed.
-const SEARCH_SPAN: f64 = 2.0;
-const SEARCH_TIME: f64 = 4.0;
+/// With this many, older refusals are not looked at.
+const FULL_SAMPLE: f64 = 12.0;
+/// The first guess after a first refusal: this many times the rate accepted over the last minute.
+/// A vendor's burst is commonly between a sixth of its minute and all of it.
+const FIRST_GUESS: f64 = 2.0;
+/// While the share is a guess, it grows by this factor with each request that leaves.
+const SEARCH_GROWTH: f64 = 1.2;
 /// A lane idle for this long starts afresh: nearly every vendor's window is over.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// Gaps vary by this part, so that instances do not fall into step.
@@ -83,8 +87,8 @@ struct Curve {
     share: f64,
     /// How long the curve has been used with somebody waiting, in seconds.
     used: f64,
-    /// True while there was one refusal only and the share is a guess.
-    searching: bool,
+    /// The rate in force while the share is a guess; nothing once it is measured.
+    search: Option<f64>,
 }
 
 impl Pace {
@@ -136,7 +140,7 @@ impl Pace {
     #[must_use]
     pub fn outlook(&self, now: Instant) -> Option<f64> {
         let curve = self.curve.as_ref()?;
-        if curve.searching {
+        if curve.search.is_some() {
             return None;
         }
         Some(curve.share.max(curve.rate()).max(self.meter.rate(now)))
@@ -170,13 +174,12 @@ impl Pace {
         if !waited {
             return None;
         }
-        if let Some(curve) = &mut self.curve {
-            // A gap longer than the curve asks for (a closed gate, a full window) does not prove a rate.
-            curve.used += gap.min(2.0 / curve.rate());
-        }
         let epoch = self.epochs.back_mut()?;
         epoch.accepted += 1.0;
         epoch.busy += gap;
+        if let Some(curve) = &mut self.curve {
+            curve.advance(gap, epoch.accepted / epoch.busy.max(1.0));
+        }
         Some(EpochId(self.epochs_gone + self.epochs.len() as u64))
     }
 
@@ -211,17 +214,32 @@ impl Pace {
     /// The quota said no, and the gate took it as a new event. Call after [`Pace::on_not_accepted`].
     pub fn on_throttled(&mut self, now: Instant) {
         let measured = self.share_until(now);
-        let searching = measured.is_none() && self.curve.is_none_or(|curve| curve.searching);
-        let share = match (measured, self.curve) {
-            (Some(share), _) => share,
+        self.curve = Some(match (measured, self.curve) {
+            (Some(share), _) => Curve {
+                share: share.max(FLOOR),
+                used: 0.0,
+                search: None,
+            },
             // Too few since the last refusal to measure by: whatever the rate was, it was too much.
-            (None, Some(curve)) => curve.share.min(curve.rate()) * RELIEF,
-            (None, None) => self.meter.rate(now),
-        };
-        self.curve = Some(Curve {
-            share: share.max(FLOOR),
-            used: 0.0,
-            searching,
+            (
+                None,
+                Some(Curve {
+                    share,
+                    search: None,
+                    ..
+                }),
+            ) => Curve {
+                share: (share * RELIEF).max(FLOOR),
+                used: 0.0,
+                search: None,
+            },
+            (
+                None,
+                Some(Curve {
+                    search: Some(rate), ..
+                }),
+            ) => Curve::search(rate * RELIEF),
+            (None, None) => Curve::search(self.meter.rate(now) * FIRST_GUESS),
         });
         if self.epochs.len() == EPOCHS {
             self.epochs.pop_front();
@@ -265,17 +283,38 @@ impl Pace {
             if accepted >= LEAST_SAMPLE {
                 share = Some(accepted / busy.max(1.0));
             }
+            if accepted >= FULL_SAMPLE {
+                break;
+            }
         }
         share
     }
 }
 
 impl Curve {
+    fn search(rate: f64) -> Self {
+        let rate = rate.max(FLOOR);
+        Self {
+            share: rate,
+            used: 0.0,
+            search: Some(rate),
+        }
+    }
+
+    /// A request left `gap` seconds after the one before, with somebody waiting; `measured` is the rate accepted
+    /// since the last refusal.
+    fn advance(&mut self, gap: f64, measured: f64) {
+        // A gap longer than the curve asks for (a closed gate, a full window) does not prove a rate.
+        self.used += gap.min(2.0 / self.rate());
+        if let Some(rate) = &mut self.search {
+            *rate = (*rate * SEARCH_GROWTH).min(rate.max(2.0 * measured));
+        }
+    }
+
     /// `share · (1 + (1 − relief) · (t/span − 1)³)`: CUBIC, written so that the time back to the share can be chosen.
     fn rate(&self) -> f64 {
-        if self.searching {
-            let doubling = SEARCH_TIME.max(SEARCH_SPAN / self.share);
-            return RELIEF * self.share * 2f64.powf((self.used / doubling).min(10.0));
+        if let Some(rate) = self.search {
+            return rate;
         }
         let cubic = 10.0 * ((1.0 - RELIEF) * self.share / CUBIC).cbrt();
         let span = cubic.max(LEAST_SPAN / self.share);

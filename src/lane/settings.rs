@@ -7,11 +7,6 @@ use std::time::Duration;
 /// Settings shared by all lanes of one upstream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LaneSettings {
-    /// The longest that a request may wait before its first byte, over queue, gate and breaker together.
-    ///
-    /// It is measured from the request's arrival by the caller of [`super::Lane::admit`]; the lane itself only compares
-    /// its estimates with what is left of it. A larger value serves more of a spike, later.
-    pub patience: Duration,
     /// The longest `Retry-After` that is believed. A longer one cannot be obeyed within anybody's patience,
     /// so it neither closes the gate for that long nor is retried by the caller's retry layer.
     pub hint_cap: Duration,
@@ -32,7 +27,6 @@ pub struct LaneSettings {
 impl Default for LaneSettings {
     fn default() -> Self {
         Self {
-            patience: Duration::from_secs(60),
             hint_cap: Duration::from_secs(60),
             quota_share: 1.0,
             queue_per_user: 50,

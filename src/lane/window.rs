@@ -16,9 +16,10 @@ use tokio::time::Instant;
 
 /// The factor of a cut. RESILIENCE: 0.7, as the AWS SDKs.
 const CUT: f64 = 0.7;
-/// Requests of unknown fate on a lane that knows nothing.
-const FIRST_FLIGHT: f64 = 4.0;
-/// A lane that sent nothing for this long knows nothing about bursts any more: the vendor's minute has passed.
+/// Requests of unknown fate on a lane that knows nothing; doubled with each flight that is taken.
+const FIRST_FLIGHT: f64 = 3.0;
+/// A lane that was cut before and sent nothing for this long starts its next burst carefully again.
+/// One that never met a limit keeps what it has proved.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// The lane's concurrency limits.
@@ -67,10 +68,10 @@ impl Window {
 
     /// A request leaves now.
     pub fn on_sent(&mut self, now: Instant) {
-        if self
+        let idle = self
             .last_sent
-            .is_some_and(|last| now.saturating_duration_since(last) >= FORGET_AFTER)
-        {
+            .map(|last| now.saturating_duration_since(last));
+        if self.last_cut.is_some() && idle.is_some_and(|idle| idle >= FORGET_AFTER) {
             self.flight.value = self.flight.value.min(FIRST_FLIGHT);
         }
         self.last_sent = Some(now);
@@ -95,12 +96,13 @@ impl Window {
         self.cut(now, sent_at, 1.0);
     }
 
-    /// An outage ended: start with one, and double up to where it was.
+    /// An outage ended: one request at first, and as fast back up to where it was as answers begin.
+    ///
+    /// Only the flight starts over. The live limit does not, because it is freed by ends of bodies:
+    /// with one live response allowed, the whole lane would wait for the probe's answer to be read.
     pub fn restart(&mut self) {
-        for limit in [&mut self.live, &mut self.flight] {
-            limit.threshold = limit.value;
-            limit.value = 1.0;
-        }
+        self.flight.threshold = self.flight.value;
+        self.flight.value = 1.0;
     }
 
     /// Live responses allowed now: at least one.
