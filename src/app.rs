@@ -18,6 +18,7 @@ use crate::{
     call::{Call, CallId},
     dialect::Dialect,
     fallback::FallbackLayer,
+    lane::layer::{LaneLayer, Lanes},
     limit::layer::LimitLayer,
     reception::ReceptionLayer,
     rescue::RescueLayer,
@@ -60,6 +61,8 @@ pub struct Inbound {
 pub struct Shared {
     /// Where requests go.
     pub routes: Routes,
+    /// What callers of one quota have learned together.
+    pub lanes: Lanes,
     /// Memory for bodies.
     pub budget: Budget,
     /// The largest body that is held for a retry.
@@ -74,7 +77,7 @@ pub struct Shared {
 /// that a request holds nothing while it waits.
 #[must_use]
 pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
-    let Shared { routes, budget, hold_at_most, lifecycle, metrics } = shared.clone();
+    let Shared { routes, lanes, budget, hold_at_most, lifecycle, metrics } = shared.clone();
     ServiceBuilder::new()
         // Gives the request an id and a report; below, errors become responses; nothing fails above.
         .layer(RescueLayer { metrics: metrics.clone() })
@@ -83,9 +86,11 @@ pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
         // Refuses a user above their own limit, before anything is spent upstream.
         .layer(LimitLayer { metrics: metrics.clone() })
         // Walks the chain of targets; at its end, the friendly reply.
-        .layer(FallbackLayer { metrics: metrics.clone() })
+        .layer(FallbackLayer { lanes, metrics: metrics.clone() })
         // Repeats failed attempts on one target: triage, backoff, the server's hints, the caller's deadline.
         .layer(RetryLayer { metrics: metrics.clone() })
+        // Waits for the turn that callers of one quota give each other: fair, paced, gated.
+        .layer(LaneLayer { metrics: metrics.clone() })
         // Waits for the first byte that counts, and judges the answer by it.
         .layer(PeekLayer { budget, lifecycle, metrics })
         // Sends the request, once.

@@ -6,6 +6,7 @@ use http::Response;
 
 use crate::{
     body::Body,
+    lane::Refused,
     retry::{hints::Hint, triage::Verdict},
     upstream::SendErrorKind,
 };
@@ -49,6 +50,9 @@ pub enum Cause {
     /// A stream ended without a single event.
     #[error("the upstream's stream ended without an answer in it")]
     EmptyStream,
+    /// The lane did not let it go.
+    #[error("{0}")]
+    Refused(Refused),
     /// No connection was tried: everything it could be tried on is known to be down.
     #[error("no upstream can take this request")]
     NoTarget,

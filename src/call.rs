@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::{
     deadline::Deadline,
     dialect::{Ask, Dialect},
+    lane::{Lane, RetryRight},
     limit::identity::UserKey,
     payload::Payload,
     route::Route,
@@ -149,7 +150,7 @@ impl std::fmt::Debug for CallId {
 }
 
 /// One try of a call on one upstream.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Attempt {
     /// The call.
     pub call: Arc<Call>,
@@ -157,14 +158,18 @@ pub struct Attempt {
     pub upstream: Arc<Upstream>,
     /// Its progress, where it is long enough to be watched.
     pub upload: Option<Upload>,
+    /// The lane that it has to pass.
+    pub lane: Arc<Lane>,
+    /// For a retry, the right to it.
+    pub right: Option<RetryRight>,
 }
 
 impl Attempt {
     /// Sends `call` to `upstream` once.
     #[must_use]
-    pub fn new(call: Arc<Call>, upstream: Arc<Upstream>) -> Self {
+    pub fn new(call: Arc<Call>, upstream: Arc<Upstream>, lane: Arc<Lane>) -> Self {
         let is_long = call.payload.bytes().is_none_or(|bytes| bytes.len() > WATCHED_FROM);
-        Self { upload: is_long.then(Upload::begin), call, upstream }
+        Self { upload: is_long.then(Upload::begin), call, upstream, lane, right: None }
     }
 }
 
@@ -190,6 +195,15 @@ impl Call {
             deadline,
             journal: Mutex::default(),
         }
+    }
+
+    /// An attempt is about to be sent.
+    pub fn note_attempt(&self, upstream: &Arc<Upstream>) {
+        let mut journal = self.journal();
+        journal.attempts += 1;
+        journal.upstream = Some(upstream.clone());
+        journal.upstream_status = None;
+        journal.gave_up = None;
     }
 
     /// The journal, for reading or writing. Never held across an await.

@@ -9,6 +9,7 @@ use crate::{
     app::{self, Shared},
     budget::Budget,
     config::Config,
+    lane::layer::Lanes,
     route::Routes,
     server::{self, Fleet, Lifecycle, Limits, Listener},
     telemetry::Metrics,
@@ -57,6 +58,7 @@ impl Proxy {
         let limits = Arc::new(limits(config));
         let shared = Shared {
             routes: Routes::new(config, &upstreams)?,
+            lanes: Lanes::default(),
             budget: Budget::new(config.replay.total),
             hold_at_most: config.replay.per_request,
             lifecycle: Lifecycle::default(),

@@ -83,7 +83,13 @@ impl Stop {
         match self {
             Self::OverLimit(over) => over.fields(headers),
             // Our own retries are over: the SDK above must not multiply them.
-            Self::Failed(_) | Self::Loop => {
+            Self::Failed(failure) => {
+                headers.insert("x-should-retry", HeaderValue::from_static("false"));
+                if let Cause::Refused(refused) = failure.cause {
+                    headers.insert(header::RETRY_AFTER, HeaderValue::from(refused.retry_after.as_secs().max(1)));
+                }
+            }
+            Self::Loop => {
                 headers.insert("x-should-retry", HeaderValue::from_static("false"));
             }
             Self::Ambiguous(_) | Self::Payload(_) => {
@@ -103,7 +109,7 @@ fn status_of(failure: &Failure) -> (StatusCode, ErrorKind) {
         Cause::FirstByte(_) | Cause::Deadline | Cause::Send(SendErrorKind::ConnectTimeout) => {
             (StatusCode::GATEWAY_TIMEOUT, ErrorKind::Timeout)
         }
-        Cause::NoTarget => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded),
+        Cause::Refused(_) | Cause::NoTarget => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded),
         _ if failure.verdict.class == Class::Throttled => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded),
         _ => (StatusCode::BAD_GATEWAY, ErrorKind::ServerError),
     }

@@ -21,6 +21,7 @@ use crate::{
     body::Body,
     call::{Attempt, Call, FallbackWish},
     retry::triage::{Class, Verdict},
+    lane::layer::Lanes,
     route::Link,
     telemetry::{Metrics, Outcome},
 };
@@ -39,6 +40,8 @@ pub struct Finished {
 /// Adds the chain to a service of attempts.
 #[derive(Clone, Debug)]
 pub struct FallbackLayer {
+    /// Where attempts find the lane they have to pass.
+    pub lanes: Lanes,
     /// Counts substitutions.
     pub metrics: Arc<Metrics>,
 }
@@ -47,7 +50,7 @@ impl<S> Layer<S> for FallbackLayer {
     type Service = Fallback<S>;
 
     fn layer(&self, inner: S) -> Fallback<S> {
-        Fallback { inner, metrics: self.metrics.clone() }
+        Fallback { inner, with: self.clone() }
     }
 }
 
@@ -55,7 +58,7 @@ impl<S> Layer<S> for FallbackLayer {
 #[derive(Clone, Debug)]
 pub struct Fallback<S> {
     inner: S,
-    metrics: Arc<Metrics>,
+    with: FallbackLayer,
 }
 
 impl<S> Service<Arc<Call>> for Fallback<S>
@@ -72,7 +75,7 @@ where
     }
 
     fn call(&mut self, call: Arc<Call>) -> Self::Future {
-        let chain = Chain { service: self.inner.clone(), metrics: self.metrics.clone(), call };
+        let chain = Chain { service: self.inner.clone(), with: self.with.clone(), call };
         Box::pin(chain.run())
     }
 }
@@ -80,7 +83,7 @@ where
 /// One request on its way down the chain.
 struct Chain<S> {
     service: S,
-    metrics: Arc<Metrics>,
+    with: FallbackLayer,
     call: Arc<Call>,
 }
 
@@ -122,11 +125,12 @@ where
     }
 
     fn attempt(&self, upstream: &Arc<crate::upstream::Upstream>) -> impl Future<Output = Attempted> + Send + use<S> {
-        self.service.clone().oneshot(Attempt::new(self.call.clone(), upstream.clone()))
+        let lane = self.with.lanes.of(&self.call, upstream);
+        self.service.clone().oneshot(Attempt::new(self.call.clone(), upstream.clone(), lane))
     }
 
     fn substituted(&self, kind: &'static str, first: &Verdict) {
-        self.metrics.fallbacks.with_label_values(&[kind, first.class.as_str()]).inc();
+        self.with.metrics.fallbacks.with_label_values(&[kind, first.class.as_str()]).inc();
         self.call.journal().substituted = Some(kind);
     }
 }

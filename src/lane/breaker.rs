@@ -33,6 +33,7 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 /// The lane-wide reaction to failures.
 #[derive(Debug)]
 pub struct Breaker {
+    tempo: f64,
     state: State,
     consecutive: u32,
     /// Trips with no recovery between them.
@@ -60,9 +61,12 @@ struct Bucket {
     bad: u32,
 }
 
-impl Default for Breaker {
-    fn default() -> Self {
+impl Breaker {
+    /// A closed breaker; `tempo` scales its pauses, see [`super::LaneSettings::tempo`].
+    #[must_use]
+    pub fn new(tempo: f64) -> Self {
         Self {
+            tempo,
             state: State::Closed,
             consecutive: 0,
             trips: 0,
@@ -71,9 +75,7 @@ impl Default for Breaker {
             buckets: [Bucket::default(); BUCKETS],
         }
     }
-}
 
-impl Breaker {
     /// Whether a request may pass now.
     #[must_use]
     pub fn passage(&self, now: Instant) -> Passage {
@@ -152,7 +154,7 @@ impl Breaker {
             State::Probing { .. } if probe => {
                 *self = Self {
                     since: Some(now),
-                    ..Self::default()
+                    ..Self::new(self.tempo)
                 };
                 true
             }
@@ -169,7 +171,7 @@ impl Breaker {
     /// Shuts for an equally jittered pause: half of it fixed, half random (Finagle's failure accrual).
     fn shut<R: Rng + ?Sized>(&mut self, now: Instant, rng: &mut R) {
         let exponent = i32::try_from(self.trips).unwrap_or(i32::MAX).min(16);
-        let half = seconds((FIRST_PAUSE * 2f64.powi(exponent)).min(LONGEST_PAUSE) / 2.0);
+        let half = seconds((FIRST_PAUSE * 2f64.powi(exponent)).min(LONGEST_PAUSE) * self.tempo / 2.0);
         self.state = State::Shut {
             until: now + half + up_to(rng, half),
         };

@@ -12,7 +12,7 @@ fn at(start: Instant, seconds: f64) -> Instant {
 }
 
 fn tripped(start: Instant) -> Breaker {
-    let mut breaker = Breaker::default();
+    let mut breaker = Breaker::new(1.0);
     for failure in 1..=CONSECUTIVE {
         assert_eq!(
             breaker.on_failure(start, start, false, &mut rng()),
@@ -32,7 +32,7 @@ fn pause(breaker: &Breaker, now: Instant) -> Duration {
 #[test]
 fn five_failures_in_a_row_trip_it_and_an_answer_between_does_not_let_them() {
     let start = Instant::now();
-    let mut breaker = Breaker::default();
+    let mut breaker = Breaker::new(1.0);
     for _ in 0..3 {
         for _ in 1..CONSECUTIVE {
             assert!(!breaker.on_failure(start, start, false, &mut rng()));
@@ -48,7 +48,7 @@ fn five_failures_in_a_row_trip_it_and_an_answer_between_does_not_let_them() {
 #[test]
 fn a_bad_share_trips_it_without_a_row() {
     let start = Instant::now();
-    let mut breaker = Breaker::default();
+    let mut breaker = Breaker::new(1.0);
     let trips = (0..10).map(|index| {
         let now = at(start, f64::from(index));
         if index % 3 == 2 {
@@ -67,7 +67,7 @@ fn a_bad_share_trips_it_without_a_row() {
 #[test]
 fn old_results_are_forgotten() {
     let start = Instant::now();
-    let mut breaker = Breaker::default();
+    let mut breaker = Breaker::new(1.0);
     for index in 0..9 {
         if index % 4 == 3 {
             breaker.on_alive(start, false);

@@ -40,8 +40,6 @@ mod fates;
 /// A request not refused within this time was taken: quotas are checked on arrival, answers take longer.
 /// Without it, a lane of slow non-streaming answers would learn at their pace.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How long an account reported as exhausted is not asked again.
-const EXHAUSTED_FOR: Duration = Duration::from_secs(30);
 
 /// What a request brings to the lane.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -168,8 +166,8 @@ impl LaneCore {
         )]
         let initial = initial as u32;
         Self {
-            gate: Gate::new(settings.hint_cap),
-            breaker: Breaker::default(),
+            gate: Gate::new(settings.hint_cap, settings.tempo),
+            breaker: Breaker::new(settings.tempo),
             pace: Pace::new(share),
             window: Window::new(initial, settings.window_max),
             quota: RetryQuota::new(settings.retry_tokens),
@@ -336,7 +334,7 @@ impl LaneCore {
             }
             Outcome::Refused => self.taken(now, id),
             Outcome::Exhausted => {
-                self.exhausted_until = Some(now + EXHAUSTED_FOR);
+                self.exhausted_until = Some(now + self.settings.exhausted_for);
                 self.taken(now, id);
             }
             Outcome::Throttled { hint } => self.throttled(now, id, hint, rng),

@@ -51,6 +51,8 @@ pub struct Gate {
     failures: u32,
     last_closing: Option<Instant>,
     hint_cap: Duration,
+    /// Scales the gate's own waits; see [`super::LaneSettings::tempo`].
+    tempo: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,13 +68,14 @@ enum State {
 impl Gate {
     /// An open gate. Hints longer than `hint_cap` are treated as absent.
     #[must_use]
-    pub const fn new(hint_cap: Duration) -> Self {
+    pub const fn new(hint_cap: Duration, tempo: f64) -> Self {
         Self {
             closed_until: None,
             state: State::Open,
             failures: 0,
             last_closing: None,
             hint_cap,
+            tempo,
         }
     }
 
@@ -112,9 +115,10 @@ impl Gate {
             return false;
         }
         let exponent = i32::try_from(self.failures).unwrap_or(i32::MAX).min(16);
-        let own = seconds((FIRST_WAIT * 2f64.powi(exponent)).min(LONGEST_WAIT));
+        let own = seconds((FIRST_WAIT * 2f64.powi(exponent)).min(LONGEST_WAIT) * self.tempo);
         let wait = own.max(hint);
-        self.hold_until(now + wait + up_to(rng, (wait / 2).clamp(LEAST_JITTER, MOST_JITTER)));
+        let least = LEAST_JITTER.mul_f64(self.tempo.min(1.0));
+        self.hold_until(now + wait + up_to(rng, (wait / 2).clamp(least, MOST_JITTER)));
         self.state = State::Closed;
         self.failures = self.failures.saturating_add(1);
         self.last_closing = Some(now);

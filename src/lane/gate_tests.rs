@@ -19,7 +19,7 @@ fn shut_until(gate: &Gate, now: Instant) -> Instant {
 
 #[test]
 fn one_refusal_closes_it_and_one_probe_opens_it() {
-    let (start, mut gate) = (Instant::now(), Gate::new(CAP));
+    let (start, mut gate) = (Instant::now(), Gate::new(CAP, 1.0));
     assert_eq!(gate.passage(start), Passage::Open);
     assert!(gate.on_throttled(start, start, None, &mut rng()));
     let until = shut_until(&gate, start);
@@ -32,7 +32,7 @@ fn one_refusal_closes_it_and_one_probe_opens_it() {
 
 #[test]
 fn the_refusals_of_one_flight_are_one_event() {
-    let (start, mut gate) = (Instant::now(), Gate::new(CAP));
+    let (start, mut gate) = (Instant::now(), Gate::new(CAP, 1.0));
     let later = start + Duration::from_millis(80);
     assert!(gate.on_throttled(start, start, None, &mut rng()));
     let until = shut_until(&gate, start);
@@ -52,7 +52,7 @@ fn the_refusals_of_one_flight_are_one_event() {
 
 #[test]
 fn each_failed_probe_doubles_the_wait_up_to_a_minute() {
-    let (mut now, mut gate) = (Instant::now(), Gate::new(CAP));
+    let (mut now, mut gate) = (Instant::now(), Gate::new(CAP, 1.0));
     for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
         assert!(gate.on_throttled(now, now, None, &mut rng()));
         let until = shut_until(&gate, now);
@@ -70,7 +70,7 @@ fn each_failed_probe_doubles_the_wait_up_to_a_minute() {
 
 #[test]
 fn only_an_answer_sent_after_the_closing_ends_the_row_of_failures() {
-    let (start, mut gate) = (Instant::now(), Gate::new(CAP));
+    let (start, mut gate) = (Instant::now(), Gate::new(CAP, 1.0));
     let closing = start + Duration::from_secs(1);
     assert!(gate.on_throttled(closing, start, None, &mut rng()));
     gate.on_served(start);
@@ -81,7 +81,7 @@ fn only_an_answer_sent_after_the_closing_ends_the_row_of_failures() {
 
 #[test]
 fn a_probe_without_a_verdict_is_followed_by_another() {
-    let (start, mut gate) = (Instant::now(), Gate::new(CAP));
+    let (start, mut gate) = (Instant::now(), Gate::new(CAP, 1.0));
     assert!(gate.on_throttled(start, start, None, &mut rng()));
     let until = shut_until(&gate, start);
     gate.probe_sent();
@@ -100,7 +100,7 @@ fn two_gates_do_not_reopen_together() {
     let start = Instant::now();
     let mut rng = rng();
     let mut until = || {
-        let mut gate = Gate::new(CAP);
+        let mut gate = Gate::new(CAP, 1.0);
         gate.on_throttled(start, start, Some(Duration::from_secs(10)), &mut rng);
         shut_until(&gate, start)
     };
@@ -114,7 +114,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let (mut now, mut gate) = (Instant::now(), Gate::new(CAP));
+        let (mut now, mut gate) = (Instant::now(), Gate::new(CAP, 1.0));
         let mut promised = now;
         for (passed, hint) in hints {
             now += Duration::from_millis(passed);

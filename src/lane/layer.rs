@@ -11,17 +11,21 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, header};
+use http::header;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use super::{Lane, LaneKey, LaneSettings, LaneTable, Outcome, Permit, QuotaReport, Refused, Request, UserKey};
+use super::{Lane, LaneKey, LaneSettings, LaneTable, Outcome, Permit, QuotaReport, RefuseReason, Refused, Request, UserKey, headers::quota_reports};
 use crate::{
     attempt::{Answer, Attempted, Cause, Failure},
     body,
     call::{Attempt, Call},
-    retry::{hints::Hint, reports, triage::{Class, Verdict}},
+    config,
+    retry::{
+        hints::Hint,
+        triage::{Class, Verdict},
+    },
     telemetry::Metrics,
     upstream::Upstream,
 };
@@ -73,8 +77,7 @@ fn settings(call: &Call, upstream: &Upstream) -> LaneSettings {
     LaneSettings {
         hint_cap: retry.hint_cap,
         quota_share: upstream.quota_share,
-        cooldown: retry.base,
-        cooldown_max: retry.cap * 2,
+        tempo: retry.base.as_secs_f64() / config::Retry::default().base.as_secs_f64(),
         ..LaneSettings::default()
     }
 }
@@ -126,16 +129,21 @@ where
     S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Send + 'static,
 {
     let call = attempt.call.clone();
-    let permit = attempt.lane.admit(request(&call, &mut attempt)).await.map_err(|refused| refusal(&attempt, &metrics, refused))?;
+    let asked = request(&call, &mut attempt);
+    let admitted = attempt.lane.admit(asked).await;
+    let permit = admitted.map_err(|refused| refusal(&attempt, &metrics, refused))?;
     note_wait(&call, &metrics, permit.waited());
-    call.note_attempt(&attempt);
+    let tokens = tokens_of(&call);
+    call.note_attempt(&attempt.upstream);
     match inner.call(attempt).await {
         Ok(answer) => {
-            report(&permit, &answer.verdict, answer.hint, &quota_reports(answer.response.headers()));
+            let reports = quota_reports(answer.response.headers(), tokens);
+            report(&permit, answer.verdict.class, answer.hint, false, &reports);
             Ok(Answer { response: answer.response.map(|inner| body::holding(inner, permit)), ..answer })
         }
         Err(failure) => {
-            report(&permit, &failure.verdict, None, &[]);
+            let timed_out = matches!(failure.cause, Cause::FirstByte(_));
+            report(&permit, failure.verdict.class, None, timed_out, &[]);
             Err(failure)
         }
     }
@@ -143,12 +151,60 @@ where
 
 fn request(call: &Call, attempt: &mut Attempt) -> Request {
     let patience = call.route.policy.retry.patience.saturating_sub(call.journal().waited);
-    let [first, ..] = [call.user.low_64()];
     Request {
-        user: UserKey(first),
+        user: UserKey(short(&call.user)),
         retry: attempt.right.take(),
         patience_until: Instant::now() + patience,
         deadline: Some(call.deadline.answer_by()),
         cost: 1,
     }
+}
+
+/// Half of the fingerprint: enough to take turns by, and two users who share it only share a turn.
+fn short(user: &crate::limit::identity::UserKey) -> u64 {
+    user.as_bytes().iter().take(8).fold(0, |print, byte| print << 8 | u64::from(*byte))
+}
+
+fn refusal(attempt: &Attempt, metrics: &Metrics, refused: Refused) -> Failure {
+    let (call, reason) = (&attempt.call, refused.reason);
+    metrics.lane_refused.with_label_values(&[attempt.upstream.name.as_ref(), reason.as_str()]).inc();
+    tracing::info!(
+        request_id = call.id.as_str(),
+        upstream = attempt.upstream.name.as_ref(),
+        reason = reason.as_str(),
+        retry_after_s = refused.retry_after.as_secs(),
+        "a request was not let through: its wait would be in vain"
+    );
+    let class = if reason == RefuseReason::Exhausted { Class::Exhausted } else { Class::Throttled };
+    Failure { verdict: Verdict::final_of(class), cause: Cause::Refused(refused) }
+}
+
+fn note_wait(call: &Call, metrics: &Metrics, waited: Duration) {
+    if !waited.is_zero() {
+        metrics.waited("lane", waited);
+        call.journal().waited += waited;
+    }
+}
+
+/// Tells the lane what became of the attempt, in its own words.
+fn report(permit: &Permit, class: Class, hint: Option<Hint>, timed_out: bool, reports: &[QuotaReport]) {
+    let hint = hint.filter(|hint| hint.source.is_binding()).map(|hint| hint.wait);
+    let outcome = match class {
+        Class::Served => Outcome::Served,
+        Class::Throttled => Outcome::Throttled { hint },
+        Class::Overloaded => Outcome::Overloaded { hint },
+        Class::Faulty => Outcome::Faulty { timed_out },
+        Class::Unsent => Outcome::ConnectFailed,
+        Class::Exhausted => Outcome::Exhausted,
+        Class::Refused => Outcome::Refused,
+        Class::Broken | Class::Abandoned => Outcome::Abandoned,
+    };
+    permit.report(outcome, reports);
+}
+
+/// What a request takes of a quota on tokens, roughly: a vendor counts the prompt and what is asked
+/// for. Four bytes a token is the vendors' own rule of thumb for English.
+fn tokens_of(call: &Call) -> f64 {
+    let prompt = call.payload.bytes().map_or(0, |bytes| bytes.len()) / 4;
+    prompt as f64 + call.ask.max_output.unwrap_or(0) as f64
 }

@@ -44,6 +44,8 @@
 pub mod breaker;
 pub mod core;
 pub mod gate;
+pub mod headers;
+pub mod layer;
 mod meter;
 mod outcome;
 pub mod pace;

@@ -20,6 +20,12 @@ pub struct LaneSettings {
     pub window_initial: u32,
     /// Live responses allowed at most, however healthy the upstream.
     pub window_max: u32,
+    /// How much longer (or shorter) than usual the lane's own waits are: the gate's and the breaker's pauses.
+    /// 1 is for a backoff that begins with 2 s. Server hints are never scaled.
+    pub tempo: f64,
+    /// How long an account reported as exhausted is not asked again. Zero asks every time: such answers cost
+    /// nothing, come at once, and tell the caller more than a guess of ours.
+    pub exhausted_for: Duration,
     /// Capacity of the retry quota, in tokens; a retry of a failure costs 14, of a throttle 5.
     pub retry_tokens: u32,
 }
@@ -33,6 +39,8 @@ impl Default for LaneSettings {
             queue_per_lane: 1_000,
             window_initial: 8,
             window_max: 4_096,
+            tempo: 1.0,
+            exhausted_for: Duration::ZERO,
             retry_tokens: 140,
         }
     }

@@ -14,12 +14,14 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
 use super::{
+    triage::Class,
     plan::{self, Plan, Policy, Situation, StopReason},
     tries::Tries,
 };
 use crate::{
-    attempt::{Answer, Attempted, Failure},
+    attempt::{Answer, Attempted, Cause, Failure},
     call::{Attempt, Call},
+    lane::RetryClass,
     telemetry::Metrics,
 };
 
@@ -68,20 +70,24 @@ async fn repeat<S>(inner: S, metrics: Arc<Metrics>, first: Attempt) -> Attempted
 where
     S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static,
 {
-    let (call, upstream) = (first.call.clone(), first.upstream.clone());
+    let (call, upstream, lane) = (first.call.clone(), first.upstream.clone(), first.lane.clone());
     let policy = call.route.retry;
     let mut tries = Tries::new(call.wishes.retries);
     let mut attempt = first;
     let mut is_retry = false;
     loop {
-        note_start(&call, &attempt, &metrics, is_retry);
+        if is_retry {
+            metrics.resent_bytes.inc_by(call.payload.bytes().map_or(0, |bytes| bytes.len() as u64));
+        }
         let attempted = inner.clone().oneshot(attempt).await;
         let (verdict, hint) = match &attempted {
             Ok(answer) => (answer.verdict, answer.hint),
             Err(failure) => (failure.verdict, None),
         };
-        let kind = if is_retry { "retry" } else { "first" };
-        metrics.attempts.with_label_values(&[upstream.name.as_ref(), verdict.class.as_str(), kind]).inc();
+        if was_sent(&attempted) {
+            let kind = if is_retry { "retry" } else { "first" };
+            metrics.attempts.with_label_values(&[upstream.name.as_ref(), verdict.class.as_str(), kind]).inc();
+        }
         call.journal().class = Some(verdict.class);
 
         let now = Instant::now();
@@ -94,7 +100,14 @@ where
             patience_left: call.route.policy.retry.patience.saturating_sub(call.journal().waited),
             deadline_left: Some(call.deadline.remaining(now)),
         };
-        let plan = decide(&policy, &situation);
+        let (plan, right) = match (decide(&policy, &situation), kind_of(verdict.class)) {
+            // The right is drawn before the wait and held through it: a wait without one would be in vain.
+            (plan @ Plan::RetryAfter { .. }, kind) => match lane.may_retry(kind) {
+                Some(right) => (plan, Some(right)),
+                None => (Plan::Stop(StopReason::Quota), None),
+            },
+            (stop, _) => (stop, None),
+        };
         tries.note(&plan);
         match plan {
             Plan::Stop(reason) => {
@@ -113,7 +126,7 @@ where
                     "an attempt failed and will be repeated"
                 );
                 pause(&call, &metrics, wait).await;
-                attempt = Attempt::new(call.clone(), upstream.clone());
+                attempt = Attempt { right, ..Attempt::new(call.clone(), upstream.clone(), lane.clone()) };
                 is_retry = true;
             }
         }
@@ -125,15 +138,18 @@ fn decide(policy: &Policy, situation: &Situation) -> Plan {
     policy.plan(situation, &mut rand::rng())
 }
 
-fn note_start(call: &Call, attempt: &Attempt, metrics: &Metrics, is_retry: bool) {
-    let mut journal = call.journal();
-    journal.attempts += 1;
-    journal.upstream = Some(attempt.upstream.clone());
-    journal.upstream_status = None;
-    journal.gave_up = None;
-    if is_retry {
-        metrics.resent_bytes.inc_by(call.payload.bytes().map_or(0, |bytes| bytes.len() as u64));
+/// What a retry after this kind of failure costs the lane's quota of retries.
+fn kind_of(class: Class) -> RetryClass {
+    match class {
+        Class::Unsent => RetryClass::Unsent,
+        Class::Throttled => RetryClass::Throttle,
+        _ => RetryClass::Failure,
     }
+}
+
+/// What the lane held back was no attempt.
+fn was_sent(attempted: &Attempted) -> bool {
+    !matches!(attempted, Err(Failure { cause: Cause::Refused(_), .. }))
 }
 
 fn note_stop(call: &Call, upstream: &str, metrics: &Metrics, reason: StopReason) {

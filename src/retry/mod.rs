@@ -23,7 +23,6 @@ pub mod backoff;
 pub mod deadline;
 pub mod hints;
 pub mod layer;
-pub mod layer;
 pub mod plan;
 pub mod triage;
 pub mod tries;

@@ -167,6 +167,8 @@ pub enum StopReason {
     Attempts,
     /// The server asks for a longer wait than the cap on hints.
     HintTooLong,
+    /// The lane's quota of retries is spent: one more would feed the storm.
+    Quota,
     /// The wait would outlast the time for deliberate waiting.
     Patience,
     /// The wait would outlast the caller's deadline.
@@ -184,6 +186,7 @@ impl StopReason {
             Self::PostPolicy => "post_policy",
             Self::Attempts => "attempts",
             Self::HintTooLong => "hint",
+            Self::Quota => "quota",
             Self::Patience => "patience",
             Self::Deadline => "deadline",
         }

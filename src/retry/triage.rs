@@ -333,7 +333,8 @@ impl Verdict {
     }
 
     /// A verdict that ends the request: there is nothing left to retry.
-    const fn final_of(class: Class) -> Self {
+    #[must_use]
+    pub const fn final_of(class: Class) -> Self {
         Self {
             class,
             retryable: false,

@@ -38,7 +38,7 @@ use crate::{
     },
     server::Lifecycle,
     telemetry::Metrics,
-    upstream::{SendError, forward},
+    upstream::{SendError, Upstream, forward, upload::Upload},
 };
 
 /// The largest plain answer that is held until it is whole.
@@ -92,10 +92,10 @@ where
 
     fn call(&mut self, attempt: Attempt) -> Self::Future {
         let (with, started) = (self.with.clone(), Instant::now());
-        let sending = self.inner.call(attempt.clone());
+        let (call, upstream, upload) = (attempt.call.clone(), attempt.upstream.clone(), attempt.upload.clone());
+        let sending = self.inner.call(attempt);
         Box::pin(async move {
-            let upstream = attempt.upstream.clone();
-            let judged = judge(sending, attempt, &with, started).await;
+            let judged = judge(sending, call, &upstream, upload, &with, started).await;
             let time = started.elapsed().as_secs_f64();
             with.metrics.first_byte_seconds.with_label_values(&[upstream.name.as_ref()]).observe(time);
             judged
@@ -132,11 +132,12 @@ impl Timer {
 
 async fn judge(
     sending: impl Future<Output = Result<Response<Incoming>, SendError>>,
-    attempt: Attempt,
+    call: Arc<Call>,
+    upstream: &Upstream,
+    upload: Option<Upload>,
     with: &PeekLayer,
     started: Instant,
 ) -> Attempted {
-    let Attempt { call, upstream, upload } = attempt;
     let limit = upstream.timeouts.first_byte_for(call.ask.stream);
     let timer = Timer::new(&call, limit, started);
     let attempt_was_long = upload.is_some();

@@ -43,6 +43,8 @@ pub struct Metrics {
     pub broken: IntCounterVec,
     /// Requests refused by a user's limit.
     pub limited: IntCounterVec,
+    /// Requests that a lane did not let through.
+    pub lane_refused: IntCounterVec,
     /// Requests that went out without the protection of a retry, because their body was too large to hold.
     pub unprotected: IntCounter,
     /// Requests whose answer has not ended.
@@ -110,6 +112,11 @@ impl Metrics {
                 &["upstream", "cause"],
             )?,
             limited: add.counters("surgetank_limited_total", "Requests refused by a user's limit.", &["rule"])?,
+            lane_refused: add.counters(
+                "surgetank_lane_refused_total",
+                "Requests that were not sent because their wait would have been in vain, by reason.",
+                &["upstream", "reason"],
+            )?,
             unprotected: add.counter(
                 "surgetank_unprotected_requests_total",
                 "Requests whose body was too large to hold, and which could therefore not be retried.",

@@ -43,7 +43,7 @@ const OUR_PREFIX: &str = "x-surgetank-";
 
 /// Builds the request of one attempt. `None` when the body was already spent.
 pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
-    let Attempt { call, upstream, upload } = attempt;
+    let Attempt { call, upstream, upload, .. } = attempt;
     let replaced = replaced_model(call, upstream);
     let headers = request_headers(call, upstream, replaced.as_ref());
     let body = match replaced {

@@ -60,6 +60,8 @@ pub struct Upstream {
     pub credential: Option<SecretString>,
     /// Replaces the request's model, where configured.
     pub model: Option<Arc<str>>,
+    /// The part of the vendor's quota that this instance may use.
+    pub quota_share: f64,
     /// Connect, first byte, idle and total.
     pub timeouts: config::Timeouts,
     /// Speak HTTP/2.
@@ -89,6 +91,7 @@ impl Upstream {
             authority,
             credential,
             model: config.model.as_deref().map(Into::into),
+            quota_share: config.quota_share,
             timeouts: config.timeouts.clone(),
             http2: config.http2,
             via,
