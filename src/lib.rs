@@ -1,6 +1,7 @@
 //! surgetank
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod lab;
