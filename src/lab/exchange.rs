@@ -16,9 +16,10 @@ use super::perform::perform;
 use super::quota::{Hints, Level};
 use super::record::{Outcome, Phase};
 use super::reply::{Ending, Finish, Play, Reply};
+use super::scripts;
 use super::shared::{Entry, Shared};
 use super::stage;
-use super::wire::Wire;
+use super::wire::{Left, Wire};
 
 /// A plan for one request: what is played, and the slot that is held meanwhile.
 struct Plan {
@@ -33,7 +34,13 @@ pub(super) async fn exchange(wire: &mut Wire, lab: &Shared, connection: u64, hea
         return aside(wire, lab, &head, reply).await;
     }
     let mut entry = lab.begin(connection, &head);
-    let body = match receive(wire, lab, &head).await {
+    let early = scripts::wants_early(&head);
+    let body = if early {
+        Ok(Body::unread())
+    } else {
+        receive(wire, lab, &head).await
+    };
+    let body = match body {
         Ok(body) => body,
         Err(BodyError::Left) => {
             let phase = entry.phase;
@@ -50,7 +57,11 @@ pub(super) async fn exchange(wire: &mut Wire, lab: &Shared, connection: u64, hea
         }
     };
     entry.heard(&body.bytes, &body.trailers);
-    let Plan { play, slot } = plan(lab, &entry, &head, &body);
+    let Plan { mut play, slot } = plan(lab, &entry, &head, &body);
+    if let (true, Play::Answer(reply)) = (early, &mut play) {
+        // What is left of the request would be taken for the next one.
+        reply.finish = Finish::Close;
+    }
     let ending = conclude(wire, entry, play).await;
     drop(slot);
     ending
@@ -117,7 +128,7 @@ fn plan(lab: &Shared, entry: &Entry<'_>, head: &Head, body: &Body<'_>) -> Plan {
     listener(lab, &spec);
     let executes = spec.fault.executes() && executes(&request);
     entry.played(&spec.fault.name(), Some(spec.fault), |stats| {
-        stats.executions += u64::from(executes)
+        stats.executions += u64::from(executes);
     });
     let mut play = stage::stage(&spec, &scene);
     if let Play::Answer(reply) = &mut play {
@@ -192,23 +203,13 @@ async fn conclude(wire: &mut Wire, mut entry: Entry<'_>, play: Play) -> Ending {
     let ended = perform(wire, play, &mut phase).await;
     entry.phase = phase;
     let status = status.filter(|_| matches!(phase, Phase::Body { .. }));
-    match ended {
-        Ok(ending) => {
-            entry.end(
-                if whole {
-                    Outcome::Completed
-                } else {
-                    Outcome::Broken
-                },
-                status,
-            );
-            ending
-        }
-        Err(_) => {
-            entry.end(Outcome::CallerLeft(phase), status);
-            Ending::Close
-        }
-    }
+    let outcome = match ended {
+        Ok(_) if whole => Outcome::Completed,
+        Ok(_) => Outcome::Broken,
+        Err(Left) => Outcome::CallerLeft(phase),
+    };
+    entry.end(outcome, status);
+    ended.unwrap_or(Ending::Close)
 }
 
 /// What the lab has to say for itself; the connection is not used again.

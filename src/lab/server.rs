@@ -68,7 +68,7 @@ async fn accept_all(
             // Closed: whoever connects is refused by the system.
             ListenerState::Closed => listener = None,
             ListenerState::Open | ListenerState::Reset if listener.is_none() => {
-                listener = listen(addr).ok()
+                listener = listen(addr).ok();
             }
             ListenerState::Open | ListenerState::Reset => {}
         }
