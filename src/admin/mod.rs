@@ -1,0 +1,137 @@
+//! The operator's port, read-only, on a listener and a thread of its own:
+//!
+//! | path | answers |
+//! |---|---|
+//! | `/` | what this port offers |
+//! | `/metrics` | Prometheus |
+//! | `/healthz` | 200 while the process lives |
+//! | `/readyz` | 200 while it accepts, 503 once it is stopping |
+//! | `/api/state` | JSON: version, stage, requests in flight |
+//!
+//! It runs through the same connection code as the data path, so the same timers hold slow peers,
+//! and a flood here meets its own worker.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{Request, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures_util::future::BoxFuture;
+use http_body_util::BodyExt as _;
+use serde_json::json;
+use tower::{Service, ServiceExt as _};
+
+use crate::{
+    app::Arrival,
+    body::{Body, BodyError},
+    budget::Budget,
+    route::Routes,
+    server::{Fleet, Lifecycle, Stage},
+    telemetry::Metrics,
+};
+
+/// What the admin endpoints look at.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// The families behind `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// The data path's stage.
+    pub lifecycle: Lifecycle,
+    /// The data path's connections.
+    pub fleet: Arc<Fleet>,
+    /// Held bodies.
+    pub budget: Budget,
+    /// Their limiters know the users.
+    pub routes: Routes,
+}
+
+/// The endpoints as a service for connections.
+#[derive(Clone, Debug)]
+pub struct AdminEdge(Router);
+
+impl AdminEdge {
+    /// Builds the router.
+    #[must_use]
+    pub fn new(admin: Admin) -> Self {
+        let router = Router::new()
+            .route("/", get(index))
+            .route("/metrics", get(metrics))
+            .route("/healthz", get(async || "alive\n"))
+            .route("/readyz", get(ready))
+            .route("/api/state", get(state))
+            .with_state(admin);
+        Self(router)
+    }
+}
+
+impl Service<Arrival> for AdminEdge {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, arrival: Arrival) -> Self::Future {
+        let (parts, body) = arrival.request.into_parts();
+        let answering = self.0.clone().oneshot(Request::from_parts(parts, axum::body::Body::new(body)));
+        Box::pin(async move {
+            let answered = answering.await?;
+            // What axum answers with here is in memory and cannot fail.
+            Ok(answered.map(|body| body.map_err(|_| BodyError::Incomplete).boxed_unsync()))
+        })
+    }
+}
+
+async fn index() -> Response {
+    let text = "surgetank: the operator's port\n\n\
+        /metrics    Prometheus metrics\n\
+        /healthz    200 while the process lives\n\
+        /readyz     200 while it accepts requests, 503 once it is stopping\n\
+        /api/state  JSON: version, stage, requests in flight\n";
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    admin.metrics.connections.set(i64::try_from(admin.fleet.live()).unwrap_or(i64::MAX));
+    admin.metrics.held_bytes.set(i64::try_from(admin.budget.used()).unwrap_or(i64::MAX));
+    admin.metrics.users.set(i64::try_from(admin.routes.limited_users()).unwrap_or(i64::MAX));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render()).into_response()
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    match admin.lifecycle.stage() {
+        Stage::Running => (StatusCode::OK, "ready\n").into_response(),
+        stage => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", word(stage))).into_response(),
+    }
+}
+
+async fn state(State(admin): State<Admin>) -> Response {
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "stage": word(admin.lifecycle.stage()),
+        "in_flight_requests": admin.metrics.in_flight.get(),
+        "connections": admin.fleet.live(),
+        "held_bytes": admin.budget.used(),
+        "limited_users": admin.routes.limited_users(),
+    }))
+    .into_response()
+}
+
+fn word(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Running => "running",
+        Stage::Settling => "settling",
+        Stage::Draining => "draining",
+        Stage::Ending => "ending",
+    }
+}

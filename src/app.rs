@@ -1,0 +1,98 @@
+//! The way of a request, on one page.
+//!
+//! A worker builds this stack once; every request passes it from the first layer to the last and
+//! back. [`stack`] is the map: read it from top to bottom as the request meets it.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
+
+use http::Request;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tower::ServiceBuilder;
+
+use crate::{
+    budget::Budget,
+    call::{Call, CallId},
+    dialect::Dialect,
+    fallback::FallbackLayer,
+    lane::layer::{LaneLayer, Lanes},
+    limit::layer::LimitLayer,
+    reception::ReceptionLayer,
+    rescue::RescueLayer,
+    retry::layer::RetryLayer,
+    route::Routes,
+    server::{Edge, Lifecycle},
+    stream::peek::PeekLayer,
+    telemetry::Metrics,
+    upstream::Pool,
+};
+
+/// A request as it comes off the wire.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The message; its body is still arriving.
+    pub request: Request<Incoming>,
+    /// Who sent it; absent over a Unix socket.
+    pub peer: Option<IpAddr>,
+}
+
+/// A request that has an id and a report.
+#[derive(Debug)]
+pub struct Inbound {
+    /// See [`Arrival::request`].
+    pub request: Request<Incoming>,
+    /// See [`Arrival::peer`].
+    pub peer: Option<IpAddr>,
+    /// Its id.
+    pub id: CallId,
+    /// When its head was complete.
+    pub arrived: Instant,
+    /// How its caller speaks, and so how an error must be told.
+    pub dialect: Dialect,
+    /// Set once the request is understood, for the report.
+    pub understood: Arc<OnceLock<Arc<Call>>>,
+}
+
+/// What all requests of all workers share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Where requests go.
+    pub routes: Routes,
+    /// What callers of one quota have learned together.
+    pub lanes: Lanes,
+    /// Memory for bodies.
+    pub budget: Budget,
+    /// The largest body that is held for a retry.
+    pub hold_at_most: usize,
+    /// Whether the process is ending.
+    pub lifecycle: Lifecycle,
+    /// What the operator sees.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The stack, outermost layer first. Retry stands outside everything that belongs to one attempt, so
+/// that a request holds nothing while it waits.
+#[must_use]
+pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
+    let Shared { routes, lanes, budget, hold_at_most, lifecycle, metrics } = shared.clone();
+    ServiceBuilder::new()
+        // Gives the request an id and a report; below, errors become responses; nothing fails above.
+        .layer(RescueLayer { metrics: metrics.clone() })
+        // Refuses ambiguous heads, finds the route, holds the body, learns what is asked and by whom.
+        .layer(ReceptionLayer { routes, budget: budget.clone(), hold_at_most, metrics: metrics.clone() })
+        // Refuses a user above their own limit, before anything is spent upstream.
+        .layer(LimitLayer { metrics: metrics.clone() })
+        // Walks the chain of targets; at its end, the friendly reply.
+        .layer(FallbackLayer { lanes, metrics: metrics.clone() })
+        // Repeats failed attempts on one target: triage, backoff, the server's hints, the caller's deadline.
+        .layer(RetryLayer { metrics: metrics.clone() })
+        // Waits for the turn that callers of one quota give each other: fair, paced, gated.
+        .layer(LaneLayer { metrics: metrics.clone() })
+        // Waits for the first byte that counts, and judges the answer by it.
+        .layer(PeekLayer { budget, lifecycle, metrics })
+        // Sends the request, once.
+        .service(pool)
+}

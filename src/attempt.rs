@@ -1,0 +1,62 @@
+//! What one attempt came to, judged before its first byte may leave.
+
+use std::time::Duration;
+
+use http::Response;
+
+use crate::{
+    body::Body,
+    lane::Refused,
+    retry::{hints::Hint, triage::Verdict},
+    upstream::SendErrorKind,
+};
+
+/// The upstream answered, well or badly.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its message: cleaned of hop-by-hop fields, otherwise as it came.
+    pub response: Response<Body>,
+    /// What it means.
+    pub verdict: Verdict,
+    /// When the upstream said to come back.
+    pub hint: Option<Hint>,
+}
+
+/// The upstream did not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct Failure {
+    /// What it means.
+    pub verdict: Verdict,
+    /// What happened.
+    pub cause: Cause,
+}
+
+/// Why there is no answer, in words for the caller and the log.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// The exchange failed.
+    #[error("{}", .0.describe())]
+    Send(SendErrorKind),
+    /// Nothing came in time.
+    #[error("the upstream sent nothing for {} s", .0.as_secs_f32())]
+    FirstByte(Duration),
+    /// The caller's own time, or the request's, ran out before an answer.
+    #[error("the time of this request was used up before the upstream answered")]
+    Deadline,
+    /// An answer's body broke before any of it had left.
+    #[error("the upstream's answer broke off before it was complete")]
+    Cut,
+    /// A stream ended without a single event.
+    #[error("the upstream's stream ended without an answer in it")]
+    EmptyStream,
+    /// The lane did not let it go.
+    #[error("{0}")]
+    Refused(Refused),
+    /// No connection was tried: everything it could be tried on is known to be down.
+    #[error("no upstream can take this request")]
+    NoTarget,
+}
+
+/// Either, as the layers between retry and the client hand it on.
+pub type Attempted = Result<Answer, Failure>;

@@ -1,0 +1,228 @@
+//! A request on its way through the stack: what is known of it, and what has happened to it.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http::{Extensions, HeaderMap, Method, Version, uri::PathAndQuery};
+use tokio::time::Instant;
+
+use crate::{
+    deadline::Deadline,
+    dialect::{Ask, Dialect},
+    lane::{Lane, RetryRight},
+    limit::identity::UserKey,
+    payload::Payload,
+    route::Route,
+    upstream::{
+        Upstream,
+        upload::{Upload, WATCHED_FROM},
+    },
+};
+
+/// One request of a caller, from the moment it was understood until its answer has ended.
+#[derive(Debug)]
+pub struct Call {
+    /// What ties the caller's header, our log and the trace together.
+    pub id: CallId,
+    /// When its head had arrived.
+    pub arrived: Instant,
+    /// As the caller sent it.
+    pub method: Method,
+    /// Raw: not one byte of it is ever normalised.
+    pub target: PathAndQuery,
+    /// Of the caller's message.
+    pub version: Version,
+    /// The caller's fields, all of them; what is not forwarded is left out when an attempt is built.
+    pub headers: HeaderMap,
+    /// hyper keeps the original spelling of the field names here.
+    pub extensions: Extensions,
+    /// The body.
+    pub payload: Payload,
+    /// Which upstream, under which policies.
+    pub route: Arc<Route>,
+    /// How the caller and the vendor speak.
+    pub dialect: Dialect,
+    /// What the body asks for.
+    pub ask: Ask,
+    /// Who asks.
+    pub user: UserKey,
+    /// What this request wants differently from its route.
+    pub wishes: Wishes,
+    /// Until when anything may still be started for it.
+    pub deadline: Deadline,
+    journal: Mutex<Journal>,
+}
+
+/// The parts of a [`Call`] that come from elsewhere than its message.
+#[derive(Debug)]
+pub struct Circumstances {
+    /// See [`Call::id`].
+    pub id: CallId,
+    /// See [`Call::arrived`].
+    pub arrived: Instant,
+    /// See [`Call::route`].
+    pub route: Arc<Route>,
+    /// See [`Call::dialect`].
+    pub dialect: Dialect,
+    /// See [`Call::ask`].
+    pub ask: Ask,
+    /// See [`Call::user`].
+    pub user: UserKey,
+    /// See [`Call::wishes`].
+    pub wishes: Wishes,
+    /// See [`Call::deadline`].
+    pub deadline: Deadline,
+}
+
+/// What has happened to a call so far. Told to the caller in headers and to the operator in the log.
+#[derive(Clone, Debug, Default)]
+pub struct Journal {
+    /// Requests that were started towards an upstream.
+    pub attempts: u32,
+    /// Time spent waiting on purpose: backoff, hints, limits.
+    pub waited: Duration,
+    /// The upstream of the latest attempt.
+    pub upstream: Option<Arc<Upstream>>,
+    /// The triage class of the latest attempt.
+    pub class: Option<crate::retry::triage::Class>,
+    /// Why the latest failure was not retried.
+    pub gave_up: Option<&'static str>,
+    /// What was put in the place of the upstream's answer.
+    pub substituted: Option<&'static str>,
+    /// The status of the latest attempt's answer, where there was one.
+    pub upstream_status: Option<u16>,
+    /// From arrival to the first byte of the answer.
+    pub first_byte: Option<Duration>,
+}
+
+/// What the caller's `x-surgetank-*` headers ask for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Wishes {
+    /// `x-surgetank-fallback`.
+    pub fallback: FallbackWish,
+    /// Retries that this request may have: the route's number, or what `x-surgetank-max-retries` asks
+    /// for, or none where the SDK above us is itself retrying (`x-stainless-retry-count`).
+    pub retries: u32,
+}
+
+/// Values of `x-surgetank-fallback`.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum FallbackWish {
+    /// As the route says.
+    #[default]
+    Route,
+    /// Pass the last answer on as it came.
+    None,
+    /// Only the friendly reply.
+    Reply,
+}
+
+/// 16 random bytes as 32 hexadecimal digits.
+#[derive(Copy, Clone, PartialEq, Eq)]
+pub struct CallId([u8; 32]);
+
+impl CallId {
+    /// A new one.
+    pub fn random(rng: &mut impl rand::Rng) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let (high, low) = (rng.next_u64(), rng.next_u64());
+        let mut digits = [0; 32];
+        for (index, digit) in digits.iter_mut().enumerate() {
+            let word = if index < 16 { high } else { low };
+            *digit = DIGITS[usize::from((word >> (4 * (index % 16))) as u8 & 0xf)];
+        }
+        Self(digits)
+    }
+
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for CallId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One try of a call on one upstream.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The call.
+    pub call: Arc<Call>,
+    /// Where to send it.
+    pub upstream: Arc<Upstream>,
+    /// Its progress, where it is long enough to be watched.
+    pub upload: Option<Upload>,
+    /// The lane that it has to pass.
+    pub lane: Arc<Lane>,
+    /// For a retry, the right to it.
+    pub right: Option<RetryRight>,
+}
+
+impl Attempt {
+    /// Sends `call` to `upstream` once.
+    #[must_use]
+    pub fn new(call: Arc<Call>, upstream: Arc<Upstream>, lane: Arc<Lane>) -> Self {
+        let is_long = call.payload.bytes().is_none_or(|bytes| bytes.len() > WATCHED_FROM);
+        Self { upload: is_long.then(Upload::begin), call, upstream, lane, right: None }
+    }
+}
+
+impl Call {
+    /// Joins a message with what was found out about it.
+    #[must_use]
+    pub fn new(parts: http::request::Parts, target: PathAndQuery, payload: Payload, known: Circumstances) -> Self {
+        let Circumstances { id, arrived, route, dialect, ask, user, wishes, deadline } = known;
+        Self {
+            id,
+            arrived,
+            method: parts.method,
+            target,
+            version: parts.version,
+            headers: parts.headers,
+            extensions: parts.extensions,
+            payload,
+            route,
+            dialect,
+            ask,
+            user,
+            wishes,
+            deadline,
+            journal: Mutex::default(),
+        }
+    }
+
+    /// An attempt is about to be sent.
+    pub fn note_attempt(&self, upstream: &Arc<Upstream>) {
+        let mut journal = self.journal();
+        journal.attempts += 1;
+        journal.upstream = Some(upstream.clone());
+        journal.upstream_status = None;
+        journal.gave_up = None;
+    }
+
+    /// The journal, for reading or writing. Never held across an await.
+    pub fn journal(&self) -> MutexGuard<'_, Journal> {
+        // A panic while the journal was held leaves plain numbers behind; they are still true.
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_32_digits_and_differ() {
+        let mut rng = rand::rng();
+        let (a, b) = (CallId::random(&mut rng), CallId::random(&mut rng));
+        assert_eq!(a.as_str().len(), 32);
+        assert!(a.as_str().bytes().all(|digit| digit.is_ascii_hexdigit()));
+        assert_ne!(a, b);
+    }
+}

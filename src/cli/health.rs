@@ -1,0 +1,58 @@
+//! `surgetank health`: one question to a running surgetank's admin port.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpStream, UnixStream},
+};
+
+use super::{Failed, listen};
+use crate::config::Listen;
+
+/// A probe that waits longer than this has found a process that is not well.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+const QUESTION: &[u8] = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct HealthArguments {
+    /// The admin address of the surgetank to ask.
+    #[arg(long, value_name = "ADDR", env = "SURGETANK_ADMIN", default_value = "127.0.0.1:4291", value_parser = listen)]
+    admin: Listen,
+}
+
+pub(super) async fn run(arguments: HealthArguments) -> Result<(), Failed> {
+    let admin = &arguments.admin;
+    let answer = tokio::time::timeout(PATIENCE, ask(admin))
+        .await
+        .map_err(|_| Failed::unavailable(format!("{admin} did not answer within {} s", PATIENCE.as_secs())))?
+        .map_err(|error| Failed::unavailable(format!("{admin} cannot be asked: {error}")))?;
+    let head = answer.lines().next().unwrap_or_default();
+    if head.split(' ').nth(1) == Some("200") {
+        return Ok(());
+    }
+    Err(Failed::unavailable(format!("{admin} is not ready: {}", answer.lines().last().unwrap_or("no answer"))))
+}
+
+async fn ask(admin: &Listen) -> std::io::Result<String> {
+    let mut answer = Vec::new();
+    match admin {
+        Listen::Tcp(addr) => {
+            let mut addr = *addr;
+            // A listener on every interface is asked on this machine's own.
+            if addr.ip().is_unspecified() {
+                addr.set_ip(if addr.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+            }
+            let mut stream = TcpStream::connect(addr).await?;
+            stream.write_all(QUESTION).await?;
+            stream.take(4096).read_to_end(&mut answer).await?;
+        }
+        Listen::Unix(path) => {
+            let mut stream = UnixStream::connect(path).await?;
+            stream.write_all(QUESTION).await?;
+            stream.take(4096).read_to_end(&mut answer).await?;
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

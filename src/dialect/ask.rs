@@ -1,0 +1,288 @@
+//! What a request asks for, as far as a proxy must know.
+//!
+//! The body is read for three reasons only: to answer in the form that the
+//! caller expects when no upstream does, to know whose limit a request counts
+//! against, and to find the one value that a fallback target may replace. It is
+//! never parsed into a document and never printed again, so a field that was
+//! invented yesterday passes as it is.
+//!
+//! Reading never fails. A body that is not JSON, or broken, or hostile, gives
+//! [`Ask::default`]: the upstream is the one to reject it, with the error text
+//! that the vendor's documentation explains.
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, ops::Range};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Dialect, Endpoint, json};
+
+/// The longest model name that is read, in bytes; a longer one counts as none.
+pub const MAX_MODEL_LEN: usize = 256;
+
+/// The longest user field that is read, in bytes; a longer one counts as none.
+///
+/// Cutting it instead would make one user of all who share a prefix, and
+/// keeping it would let a caller size our tables. The request then counts
+/// against the next thing that identifies it, such as its credential.
+pub const MAX_USER_LEN: usize = 512;
+
+/// The longest word that can be one of the API's own, such as a tool choice.
+const MAX_WORD_LEN: usize = 64;
+
+/// What a request asks for. All fields are absent, false or [`Structured::No`] when unknown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// The model's name, of 1 to [`MAX_MODEL_LEN`] bytes. It comes from the
+    /// caller: never a metric label.
+    pub model: Option<String>,
+    /// Where the value of `model`, quotes included, stands in the body; for [`replace_model`].
+    pub model_span: Option<Range<usize>>,
+    /// The answer is wanted as a stream of events.
+    pub stream: bool,
+    /// The stream is to end with a usage chunk (`stream_options.include_usage`).
+    pub include_usage: bool,
+    /// The form that the answer must have.
+    pub structured: Structured,
+    /// The request builds on state that the vendor holds (`previous_response_id`,
+    /// `conversation`, a container, a thread) or leaves some there (`background`).
+    /// An answer that the vendor does not know would break the next call.
+    pub chained: bool,
+    /// `safety_identifier`, of 1 to [`MAX_USER_LEN`] bytes.
+    pub safety_identifier: Option<Private>,
+    /// `user`, of 1 to [`MAX_USER_LEN`] bytes.
+    pub user: Option<Private>,
+    /// `metadata.user_id`, of 1 to [`MAX_USER_LEN`] bytes.
+    pub metadata_user_id: Option<Private>,
+    /// The most tokens that the answer may have, as the caller set it.
+    pub max_output: Option<u64>,
+}
+
+/// The form that an answer must have for the caller's parser to take it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Structured {
+    /// Prose is fine.
+    #[default]
+    No,
+    /// Any JSON object.
+    JsonObject,
+    /// JSON that follows a schema.
+    JsonSchema,
+    /// A call of a tool. Stands before the JSON forms when both are asked for,
+    /// for then there is no text to format.
+    ForcedTool,
+}
+
+/// Text that tells who somebody is. It can be used, but not printed.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Private(Box<str>);
+
+impl Private {
+    /// The text itself: for hashing and comparing, not for logs.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Private {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Private(…)")
+    }
+}
+
+/// The fields of a request body that matter, of all dialects.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    stream: Option<&'a RawValue>,
+    #[serde(borrow)]
+    stream_options: Option<&'a RawValue>,
+
+    #[serde(borrow)]
+    response_format: Option<&'a RawValue>,
+    #[serde(borrow)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output_config: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output_format: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_choice: Option<&'a RawValue>,
+    #[serde(borrow)]
+    function_call: Option<&'a RawValue>,
+
+    #[serde(borrow)]
+    previous_response_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    conversation: Option<&'a RawValue>,
+    #[serde(borrow)]
+    background: Option<&'a RawValue>,
+    #[serde(borrow)]
+    container: Option<&'a RawValue>,
+    #[serde(borrow)]
+    thread: Option<&'a RawValue>,
+
+    #[serde(borrow)]
+    safety_identifier: Option<&'a RawValue>,
+    #[serde(borrow)]
+    user: Option<&'a RawValue>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+
+    #[serde(borrow)]
+    max_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    max_completion_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    max_output_tokens: Option<&'a RawValue>,
+}
+
+/// The fields of the objects inside a request body that matter.
+#[derive(Default, Deserialize)]
+struct Inner<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    format: Option<&'a RawValue>,
+    #[serde(borrow)]
+    mode: Option<&'a RawValue>,
+    #[serde(borrow)]
+    allowed_tools: Option<&'a RawValue>,
+    #[serde(borrow)]
+    include_usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    user_id: Option<&'a RawValue>,
+}
+
+impl Ask {
+    /// Reads what a request with this body asks for. Never fails; see the [module](self).
+    ///
+    /// One pass over the body; nothing of it is copied but the fields found. A
+    /// body that has one of the fields twice gives [`Ask::default`], because
+    /// JSON leaves open which one the upstream will take.
+    #[must_use]
+    pub fn read(dialect: Dialect, body: &[u8]) -> Self {
+        let Some(fields) = json::object::<Body<'_>>(body) else {
+            return Self::default();
+        };
+        let stream_options: Inner<'_> = json::object_in(fields.stream_options);
+        let metadata: Inner<'_> = json::object_in(fields.metadata);
+        Self {
+            model: json::text(fields.model, MAX_MODEL_LEN).map(Into::into),
+            model_span: model_span(body, fields.model),
+            stream: json::is_true(fields.stream),
+            include_usage: json::is_true(stream_options.include_usage),
+            structured: fields.structured(),
+            chained: fields.is_chained(dialect),
+            safety_identifier: private(fields.safety_identifier),
+            user: private(fields.user),
+            metadata_user_id: private(metadata.user_id),
+            max_output: fields.max_output(dialect),
+        }
+    }
+}
+
+/// The body with another value for `model` and every other byte as it was.
+///
+/// `span` is the [`model_span`](Ask::model_span) found in this very body; `None`
+/// if it cannot be that, because it lies outside.
+#[must_use]
+pub fn replace_model(body: &[u8], span: Range<usize>, new: &str) -> Option<Vec<u8>> {
+    body.get(span.clone())?;
+    let (before, after) = (&body[..span.start], &body[span.end..]);
+    let quoted = serde_json::Value::from(new).to_string();
+    Some([before, quoted.as_bytes(), after].concat())
+}
+
+/// Where `model` stands in `body`, which it is a slice of; `None` if it is no string.
+fn model_span(body: &[u8], model: Option<&RawValue>) -> Option<Range<usize>> {
+    let text = model?.get();
+    let start = text.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
+    text.starts_with('"').then(|| start..start + text.len())
+}
+
+fn private(value: Option<&RawValue>) -> Option<Private> {
+    json::text(value, MAX_USER_LEN).map(|text| Private(text.into()))
+}
+
+// === impl Body ===
+
+impl Body<'_> {
+    fn structured(&self) -> Structured {
+        if is_forced(self.tool_choice) || names_function(self.function_call) {
+            return Structured::ForcedTool;
+        }
+        // Chat, the older Messages beta; then Responses and Messages, one level down.
+        let nested = [self.text, self.output_config].map(|holder| {
+            let holder: Inner<'_> = json::object_in(holder);
+            holder.format
+        });
+        [self.response_format, self.output_format]
+            .into_iter()
+            .chain(nested)
+            .map(asked_format)
+            .find(|format| *format != Structured::No)
+            .unwrap_or_default()
+    }
+
+    fn is_chained(&self, dialect: Dialect) -> bool {
+        match dialect.endpoint() {
+            Endpoint::Responses => {
+                self.previous_response_id.is_some()
+                    || self.conversation.is_some()
+                    || json::is_true(self.background)
+            }
+            Endpoint::Messages => self.container.is_some() || self.thread.is_some(),
+            _ => false,
+        }
+    }
+
+    fn max_output(&self, dialect: Dialect) -> Option<u64> {
+        match dialect.endpoint() {
+            Endpoint::Responses => json::whole_number(self.max_output_tokens),
+            Endpoint::ChatCompletions => json::whole_number(self.max_completion_tokens)
+                .or_else(|| json::whole_number(self.max_tokens)),
+            Endpoint::Messages | Endpoint::Completions => json::whole_number(self.max_tokens),
+            Endpoint::Embeddings | Endpoint::Other => None,
+        }
+    }
+}
+
+fn asked_format(format: Option<&RawValue>) -> Structured {
+    let format: Inner<'_> = json::object_in(format);
+    match json::text(format.kind, MAX_WORD_LEN).as_deref() {
+        Some("json_schema") => Structured::JsonSchema,
+        Some("json_object") => Structured::JsonObject,
+        _ => Structured::No,
+    }
+}
+
+/// Whether a `tool_choice` leaves no way but to call a tool: a word (`required`),
+/// or an object that names a tool or the mode.
+fn is_forced(choice: Option<&RawValue>) -> bool {
+    if let Some(word) = json::text(choice, MAX_WORD_LEN) {
+        return matches!(&*word, "required" | "any");
+    }
+    let choice: Inner<'_> = json::object_in(choice);
+    match json::text(choice.kind, MAX_WORD_LEN).as_deref() {
+        None | Some("auto" | "none") => false,
+        // Chat holds the mode one level deeper than Responses.
+        Some("allowed_tools") => {
+            let nested: Inner<'_> = json::object_in(choice.allowed_tools);
+            let mode = choice.mode.or(nested.mode);
+            json::text(mode, MAX_WORD_LEN).as_deref() == Some("required")
+        }
+        Some(_) => true,
+    }
+}
+
+/// Whether the legacy `function_call` is an object: then it names the function to call.
+fn names_function(function_call: Option<&RawValue>) -> bool {
+    function_call.is_some_and(|choice| choice.get().starts_with('{'))
+}

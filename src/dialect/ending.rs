@@ -1,0 +1,104 @@
+//! Whether a stream has said all that it had to say.
+//!
+//! The official SDKs take a clean end of the connection for the end of the
+//! answer, whatever came before: an answer cut by a dying upstream looks like a
+//! short one. Only the stream's own events tell the difference, so a proxy that
+//! must never end a cut stream cleanly has to follow them.
+//!
+//! * Messages ends with `message_stop`, Responses with `response.completed`,
+//!   `response.incomplete` or `response.failed`.
+//! * Chat ends with `[DONE]`; but some compatible servers never send it, and
+//!   some send no finish reason, so either is accepted: `[DONE]`, or a finish
+//!   reason for every choice seen.
+//! * Of an endpoint that is not known, nothing can be said: whatever arrived is
+//!   taken for complete, because a false alarm would break what works.
+
+use super::{Dialect, End, Endpoint, Finish, Meaning, meaning::finished_choices};
+use crate::stream::sse::Event;
+
+/// Follows one stream and knows whether it may end now.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    endpoint: Endpoint,
+    has_ended: bool,
+    has_failed: bool,
+    finish: Option<Finish>,
+    /// The choices of a chat that have been seen, as bits.
+    choices: u128,
+    /// Those of them that have given their finish reason.
+    finished: u128,
+}
+
+impl Ending {
+    /// At the start of a stream of this dialect.
+    #[must_use]
+    pub const fn new(dialect: Dialect) -> Self {
+        Self {
+            endpoint: dialect.endpoint(),
+            has_ended: false,
+            has_failed: false,
+            finish: None,
+            choices: 0,
+            finished: 0,
+        }
+    }
+
+    /// Takes note of the next event, given what it means in the same dialect.
+    pub fn observe(&mut self, event: &Event, meaning: &Meaning) {
+        match meaning {
+            Meaning::Finish(finish) => {
+                self.finish = Some(*finish);
+                self.observe_choices(event);
+            }
+            // Each choice of a chat begins with a role alone, so all are seen
+            // without reading the chunks of content.
+            Meaning::Preamble => self.observe_choices(event),
+            Meaning::End(end) => {
+                self.has_ended = true;
+                match end {
+                    End::Terminator => {}
+                    End::Finished(finish) => self.finish = Some(*finish),
+                    End::Failed(_) => self.has_failed = true,
+                }
+            }
+            Meaning::Error(_) => self.has_failed = true,
+            Meaning::Content | Meaning::Other => {}
+        }
+    }
+
+    /// Whether the stream may end here without anything being lost.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        match self.endpoint {
+            Endpoint::Messages | Endpoint::Responses => self.has_ended,
+            Endpoint::ChatCompletions | Endpoint::Completions => {
+                self.has_ended || (self.finished != 0 && self.choices & !self.finished == 0)
+            }
+            Endpoint::Embeddings | Endpoint::Other => true,
+        }
+    }
+
+    /// Whether the upstream itself has reported a failure within the stream:
+    /// the caller has been told, in the upstream's words.
+    #[must_use]
+    pub const fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    /// Why the model stopped, if it has said so; of several choices, the last one's reason.
+    #[must_use]
+    pub const fn finish(&self) -> Option<Finish> {
+        self.finish
+    }
+
+    fn observe_choices(&mut self, event: &Event) {
+        if matches!(
+            self.endpoint,
+            Endpoint::ChatCompletions | Endpoint::Completions
+        ) {
+            let (seen, finished) = finished_choices(event);
+            self.choices |= seen;
+            self.finished |= finished;
+        }
+    }
+}

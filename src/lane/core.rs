@@ -1,0 +1,423 @@
+//! The lane's state machine: all parts behind one synchronous interface.
+//!
+//! A request asks to be released; the doors are tried from the outside in, and the first shut one is the reason to wait:
+//!
+//! ```text
+//! exhausted? -> refused    breaker -> gate -> pace -> window -> released, whoever's turn it is in the fair queue
+//! ```
+//!
+//! Nothing here sleeps, sends or draws on a global: time and randomness are arguments. Whoever drives the core
+//! calls [`LaneCore::poll`] after anything that could let somebody go, obeys what it says until it says to wait,
+//! and calls again at the instant named. [`super::Lane`] does that for tasks; the scenarios do it for a virtual clock.
+//!
+//! Of one request the core hears, in this order: [`LaneCore::enqueue`] (or [`LaneCore::admit`]), a release by `poll`,
+//! [`LaneCore::on_sent`], [`LaneCore::on_result`] once, [`LaneCore::release`] when its body has ended or its caller left.
+//! A request that leaves earlier takes the exit of its phase: [`LaneCore::cancel`] while it waits,
+//! [`LaneCore::release`] from its release on, with or without a result.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use doors::Door;
+use rand::Rng;
+use slab::Slab;
+use tokio::time::Instant;
+
+use super::breaker::Breaker;
+use super::gate::Gate;
+use super::outcome::{Outcome, Refused, WaitReason};
+use super::pace::{EpochId, Pace};
+use super::queue::{FairQueue, TicketId, UserKey};
+use super::quota::{RetryClass, RetryQuota, RetryToken};
+use super::report::QuotaReport;
+use super::settings::LaneSettings;
+use super::snapshot::Counters;
+use super::window::Window;
+
+mod doors;
+mod fates;
+
+/// A request not refused within this time was taken: quotas are checked on arrival, answers take longer.
+/// Without it, a lane of slow non-streaming answers would learn at their pace.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// What a request brings to the lane.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ticket {
+    /// For a repeated attempt, the right to it, from [`LaneCore::may_retry`]. It goes to the front of its user's queue.
+    pub retry: Option<RetryToken>,
+    /// The end of the request's patience: it is not released at or after this instant.
+    pub patience_until: Instant,
+    /// The end of the caller's own time, if it named one. Not released at or after this either.
+    pub deadline: Option<Instant>,
+    /// What it costs its user's turn, from 1 (usual) to [`super::MAX_COST`].
+    pub cost: u8,
+}
+
+/// A request that may be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    /// Which one; nothing when it never waited.
+    pub ticket: Option<TicketId>,
+    /// Its name from now on.
+    pub send: SendId,
+    /// True when all others wait for what becomes of it.
+    pub probe: bool,
+}
+
+/// A request that was released and has not ended. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SendId {
+    index: usize,
+    serial: u64,
+}
+
+/// The answer to [`LaneCore::poll`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Next {
+    /// Send this one, and poll again.
+    Release(Release),
+    /// This one's time ran out while it waited; tell its caller, and poll again.
+    Expired(TicketId, Refused),
+    /// Nothing to do until `until` (if anything can happen by itself at all), or until something is reported.
+    Wait {
+        /// When to poll again.
+        until: Option<Instant>,
+        /// What everybody is waiting for.
+        reason: WaitReason,
+    },
+}
+
+/// The answer to [`LaneCore::admit`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Admission {
+    /// Nobody was waiting and all doors were open.
+    Released(Release),
+    /// It waits; the core will name the ticket in a later [`Next`].
+    Queued(TicketId),
+}
+
+/// One lane.
+#[derive(Debug)]
+pub struct LaneCore {
+    settings: LaneSettings,
+    gate: Gate,
+    breaker: Breaker,
+    pace: Pace,
+    window: Window,
+    quota: RetryQuota,
+    queue: FairQueue<Waiting>,
+    /// Every waiting ticket by the instant at which it gives up.
+    expiries: BTreeSet<(Instant, TicketId)>,
+    sends: Slab<Send>,
+    /// Requests of unknown fate in the order of sending. Known ones stay until they reach the front.
+    unsettled: VecDeque<(Instant, SendId)>,
+    /// Live requests of unknown fate.
+    unknown: usize,
+    /// Live requests that the upstream has taken.
+    held: usize,
+    /// The one request whose verdict all others wait for.
+    probe: Option<SendId>,
+    serial: u64,
+    exhausted_until: Option<Instant>,
+    draining: bool,
+    /// The latest instant seen: callers on several threads may report slightly out of order.
+    clock: Option<Instant>,
+    counters: Counters,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    ticket: Ticket,
+    since: Instant,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Send {
+    serial: u64,
+    sent_at: Instant,
+    on_wire: bool,
+    fate: Fate,
+    epoch: Option<EpochId>,
+    retry: Option<RetryToken>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Unknown,
+    /// Not refused for long enough to count as taken; a result may still come.
+    Silent,
+    /// Taken, with a result.
+    Taken,
+    /// Not taken, with a result.
+    Lost,
+}
+
+impl LaneCore {
+    /// A lane that knows nothing.
+    #[must_use]
+    pub fn new(settings: LaneSettings) -> Self {
+        let share = settings.quota_share.clamp(0.001, 1.0);
+        let initial = (f64::from(settings.window_initial) * share).ceil();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a part of a u32"
+        )]
+        let initial = initial as u32;
+        Self {
+            gate: Gate::new(settings.hint_cap, settings.tempo),
+            breaker: Breaker::new(settings.tempo),
+            pace: Pace::new(share),
+            window: Window::new(initial, settings.window_max),
+            quota: RetryQuota::new(settings.retry_tokens),
+            queue: FairQueue::new(settings.queue_per_user, settings.queue_per_lane),
+            expiries: BTreeSet::new(),
+            sends: Slab::new(),
+            unsettled: VecDeque::new(),
+            unknown: 0,
+            held: 0,
+            probe: None,
+            serial: 0,
+            exhausted_until: None,
+            draining: false,
+            clock: None,
+            counters: Counters::default(),
+            settings,
+        }
+    }
+
+    /// Releases the request at once if nobody waits and every door is open; otherwise as [`LaneCore::enqueue`].
+    pub fn admit<R: Rng + ?Sized>(
+        &mut self,
+        now: Instant,
+        user: UserKey,
+        ticket: Ticket,
+        rng: &mut R,
+    ) -> Result<Admission, Refused> {
+        let now = self.advance(now);
+        if self.queue.is_empty() && self.refusal(now, &ticket).is_none() {
+            if let Door::Open { probe } = self.door(now) {
+                let send = self.send(now, ticket.retry, probe, false, rng);
+                self.on_sent(now, send);
+                return Ok(Admission::Released(Release {
+                    ticket: None,
+                    send,
+                    probe,
+                }));
+            }
+        }
+        self.enqueue(now, user, ticket).map(Admission::Queued)
+    }
+
+    /// Puts a request in the queue, or refuses it on arrival. Poll afterwards.
+    pub fn enqueue(
+        &mut self,
+        now: Instant,
+        user: UserKey,
+        ticket: Ticket,
+    ) -> Result<TicketId, Refused> {
+        let now = self.advance(now);
+        if let Some(reason) = self.refusal(now, &ticket) {
+            return Err(self.refuse(now, &ticket, reason));
+        }
+        let wait = self
+            .outlook(now, self.queue.ahead_of(user, ticket.retry.is_some()))
+            .wait();
+        if now + wait >= ticket.gives_up() {
+            return Err(self.refuse(now, &ticket, ticket.gives_up_for()));
+        }
+        let waiting = Waiting { ticket, since: now };
+        let id = if ticket.retry.is_some() {
+            self.queue.push_front(user, ticket.cost, waiting)
+        } else {
+            match self.queue.push(user, ticket.cost, waiting) {
+                Ok(id) => id,
+                Err(reason) => return Err(self.refuse(now, &ticket, reason)),
+            }
+        };
+        self.expiries.insert((ticket.gives_up(), id));
+        Ok(id)
+    }
+
+    /// What may happen now. Call until it answers [`Next::Wait`].
+    pub fn poll<R: Rng + ?Sized>(&mut self, now: Instant, rng: &mut R) -> Next {
+        let now = self.advance(now);
+        if let Some((id, refused)) = self.expire(now) {
+            return Next::Expired(id, refused);
+        }
+        if self.queue.is_empty() {
+            return Next::Wait {
+                until: None,
+                reason: WaitReason::Idle,
+            };
+        }
+        match self.door(now) {
+            Door::Open { probe } => match self.queue.pop() {
+                Some((id, _, waiting)) => {
+                    self.expiries.remove(&(waiting.ticket.gives_up(), id));
+                    self.counters
+                        .waited(now.saturating_duration_since(waiting.since));
+                    let send = self.send(now, waiting.ticket.retry, probe, true, rng);
+                    Next::Release(Release {
+                        ticket: Some(id),
+                        send,
+                        probe,
+                    })
+                }
+                None => Next::Wait {
+                    until: None,
+                    reason: WaitReason::Idle,
+                },
+            },
+            Door::Shut { until, reason } => {
+                let gives_up = self.expiries.first().map(|(at, _)| *at);
+                let until = [until, gives_up, self.settles(reason)]
+                    .into_iter()
+                    .flatten()
+                    .min();
+                Next::Wait { until, reason }
+            }
+        }
+    }
+
+    /// A waiting request left. Returns false when it is not waiting any more: it was released, or its time ran out.
+    pub fn cancel(&mut self, now: Instant, id: TicketId) -> bool {
+        self.advance(now);
+        match self.queue.remove(id) {
+            Some(waiting) => {
+                self.left(id, &waiting.ticket);
+                self.counters.cancelled += 1;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A released request is handed to the connection now.
+    pub fn on_sent(&mut self, now: Instant, id: SendId) {
+        let now = self.advance(now);
+        let probe = self.probe == Some(id);
+        if let Some(send) = self
+            .sends
+            .get_mut(id.index)
+            .filter(|send| send.serial == id.serial && !send.on_wire)
+        {
+            send.on_wire = true;
+            send.sent_at = now;
+            self.counters.sent(send.retry.is_some(), probe);
+        }
+    }
+
+    /// The answer to a request began, or will never come. Reported once; later reports are ignored.
+    pub fn on_result<R: Rng + ?Sized>(
+        &mut self,
+        now: Instant,
+        id: SendId,
+        outcome: Outcome,
+        reports: &[QuotaReport],
+        rng: &mut R,
+    ) {
+        let now = self.advance(now);
+        self.pace.on_report(now, reports);
+        let Some(send) = self.find(id) else { return };
+        if matches!(send.fate, Fate::Taken | Fate::Lost) {
+            return;
+        }
+        self.counters.result(outcome);
+        let probe = self.probe == Some(id);
+        match outcome {
+            Outcome::Served => {
+                self.quota.on_served(send.retry);
+                self.gate.on_served(send.sent_at);
+                self.taken(now, id);
+            }
+            Outcome::Refused => self.taken(now, id),
+            Outcome::Exhausted => {
+                self.exhausted_until = Some(now + self.settings.exhausted_for);
+                self.taken(now, id);
+            }
+            Outcome::Throttled { hint } => self.throttled(now, id, hint, rng),
+            Outcome::Overloaded { hint } => {
+                if let Some(hint) = hint {
+                    self.gate.hold_for_hint(now, hint);
+                }
+                self.window.on_overloaded(now, send.sent_at);
+                self.failed(now, id, rng);
+            }
+            Outcome::Faulty { timed_out } => {
+                if timed_out {
+                    self.window.on_overloaded(now, send.sent_at);
+                }
+                self.failed(now, id, rng);
+            }
+            Outcome::ConnectFailed => self.failed(now, id, rng),
+            Outcome::Abandoned => self.lost(now, id),
+        }
+        if probe {
+            self.verdict(now);
+        }
+    }
+
+    /// A released request has ended: its body was read to the end, broke, or its caller left. Its place is free.
+    pub fn release(&mut self, now: Instant, id: SendId) {
+        let now = self.advance(now);
+        let Some(send) = self.find(id) else { return };
+        if !send.on_wire {
+            self.unsend(now, id, send);
+        } else if matches!(send.fate, Fate::Unknown | Fate::Silent) {
+            self.counters.abandoned += 1;
+            self.lost(now, id);
+        }
+        if self.probe == Some(id) {
+            self.verdict(now);
+        }
+        let fate = self.sends.remove(id.index).fate;
+        if matches!(fate, Fate::Silent | Fate::Taken) {
+            self.held -= 1;
+        }
+    }
+
+    /// Draws the right to one retry after a failure of this class; nothing when the lane's retry quota is spent.
+    pub fn may_retry(&mut self, now: Instant, class: RetryClass) -> Option<RetryToken> {
+        let now = self.advance(now);
+        let token = self.quota.withdraw(now, class);
+        if token.is_none() {
+            self.counters.retries_denied += 1;
+        }
+        token
+    }
+
+    /// Puts back the right to a retry that will not be asked for after all.
+    pub fn return_retry(&mut self, token: RetryToken) {
+        self.quota.refund(token);
+    }
+
+    /// Charges a user for what its request cost beyond (or below) its ticket's cost, while the user has more waiting.
+    pub fn correct_cost(&mut self, user: UserKey, extra: i64) {
+        self.queue.correct(user, extra);
+    }
+
+    /// From now on nothing new waits; what waits already goes on.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Requests waiting.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Released requests that have not ended.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.sends.len()
+    }
+
+    /// True when nothing waits and nothing is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.sends.is_empty()
+    }
+}

@@ -1,0 +1,148 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn report(limit: f64, remaining: f64, reset: f64) -> QuotaReport {
+    QuotaReport {
+        limit,
+        remaining,
+        reset: Duration::from_secs_f64(reset),
+        per_request: 1.0,
+    }
+}
+
+fn at(start: Instant, seconds: f64) -> Instant {
+    start + Duration::from_secs_f64(seconds)
+}
+
+fn assert_rate(advice: Advice, expected: f64) {
+    match advice {
+        Advice::Rate(rate) => assert!(
+            (rate - expected).abs() < 0.15 * expected,
+            "{rate}, not {expected}"
+        ),
+        other => panic!("expected a rate of {expected}, got {other:?}"),
+    }
+}
+
+#[test]
+fn plenty_is_no_advice() {
+    let (start, mut reports) = (Instant::now(), Reports::new(1.0));
+    reports.update(start, &[report(60.0, 30.0, 30.0)]);
+    assert_eq!(reports.advice(start), Advice::None);
+}
+
+#[test]
+fn a_fixed_window_is_stretched_to_its_end_and_waited_for_when_spent() {
+    let (start, mut reports) = (Instant::now(), Reports::new(1.0));
+    // Three requests a second, of 60 in a minute; the end does not move.
+    for second in 0..19 {
+        let now = f64::from(second);
+        reports.update(
+            at(start, now),
+            &[report(60.0, 57.0 - 3.0 * now, 60.0 - now)],
+        );
+    }
+    assert_eq!(reports.families[0].kind, Kind::Fixed);
+    assert_rate(reports.advice(at(start, 18.0)), 3.0 / 42.0);
+    reports.update(at(start, 19.0), &[report(60.0, 0.0, 41.0)]);
+    assert_eq!(
+        reports.advice(at(start, 19.0)),
+        Advice::HoldUntil(at(start, 60.0))
+    );
+    assert_eq!(reports.advice(at(start, 60.0)), Advice::None);
+}
+
+#[test]
+fn a_rolling_quota_is_used_at_its_refill() {
+    let (start, mut reports) = (Instant::now(), Reports::new(0.5));
+    // Three a second against a refill of one a second: two are missing each second, and the full refill moves away.
+    for second in 0..30 {
+        let now = f64::from(second);
+        let missing = 3.0 + 2.0 * now;
+        reports.update(at(start, now), &[report(60.0, 60.0 - missing, missing)]);
+    }
+    assert_eq!(reports.families[0].kind, Kind::Rolling);
+    reports.update(at(start, 30.0), &[report(60.0, 0.0, 60.0)]);
+    assert_rate(reports.advice(at(start, 30.0)), 0.5);
+}
+
+#[test]
+fn a_token_limit_counts_in_requests() {
+    let (start, mut reports) = (Instant::now(), Reports::new(1.0));
+    let tokens = QuotaReport {
+        per_request: 1_000.0,
+        ..report(100_000.0, 5_000.0, 10.0)
+    };
+    reports.update(start, &[report(1_000.0, 900.0, 10.0), tokens]);
+    assert_rate(reports.advice(start), 0.5);
+}
+
+#[test]
+fn the_strictest_of_all_limits_counts() {
+    let until = Instant::now();
+    let later = until + Duration::from_secs(1);
+    let cases = [
+        (Advice::None, Advice::Rate(1.0), Advice::Rate(1.0)),
+        (Advice::Rate(2.0), Advice::Rate(1.0), Advice::Rate(1.0)),
+        (
+            Advice::Rate(2.0),
+            Advice::HoldUntil(until),
+            Advice::HoldUntil(until),
+        ),
+        (
+            Advice::HoldUntil(later),
+            Advice::HoldUntil(until),
+            Advice::HoldUntil(later),
+        ),
+    ];
+    for (a, b, expected) in cases {
+        assert_eq!(a.stricter(b), expected);
+        assert_eq!(b.stricter(a), expected);
+    }
+}
+
+#[test]
+fn placeholders_are_ignored() {
+    let (start, mut reports) = (Instant::now(), Reports::new(1.0));
+    let nonsense = [
+        report(0.0, 0.0, 10.0),
+        report(60.0, -1.0, 10.0),
+        report(f64::NAN, 0.0, 10.0),
+    ];
+    for report in nonsense {
+        reports.update(start, &[report]);
+        assert_eq!(reports.advice(start), Advice::None);
+    }
+}
+
+#[test]
+fn a_day_is_not_waited_for() {
+    let (start, mut reports) = (Instant::now(), Reports::new(1.0));
+    for second in 0..10 {
+        let now = f64::from(second);
+        reports.update(
+            at(start, now),
+            &[report(1_000.0, 900.0 - 100.0 * now, 86_400.0 - now)],
+        );
+    }
+    assert_eq!(reports.families[0].kind, Kind::Fixed);
+    assert_eq!(reports.advice(at(start, 9.0)), Advice::None);
+}
+
+proptest! {
+    #[test]
+    fn any_headers_give_usable_advice(
+        raw in prop::collection::vec((any::<f64>(), any::<f64>(), 0u64..u64::MAX / 2_000, any::<f64>(), 0u64..100_000), 0..50),
+    ) {
+        let (mut now, mut reports) = (Instant::now(), Reports::new(1.0));
+        for (limit, remaining, reset, per_request, passed) in raw {
+            now += Duration::from_millis(passed);
+            let reset = Duration::from_secs(reset % 100_000_000);
+            reports.update(now, &[QuotaReport { limit, remaining, reset, per_request }]);
+            if let Advice::Rate(rate) = reports.advice(now) {
+                prop_assert!(rate >= 0.0 && !rate.is_nan());
+            }
+        }
+    }
+}

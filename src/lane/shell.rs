@@ -1,0 +1,378 @@
+//! The lane as tasks see it: the core behind one short lock, and who wakes whom.
+//!
+//! No task is spawned and no runtime is assumed, because callers live on different current-thread runtimes.
+//! Each waiting request has a seat with its own [`Notify`]; a verdict is put into the seat and its owner woken.
+//! Time needs one alarm, not one for each seat: one waiting request is the *driver* and sleeps until the core's next
+//! instant on its own runtime; when it is served or leaves, it hands the duty to another.
+//! A healthy lane has no seats, no alarm and no allocation: three short locks a request.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::core::{Admission, LaneCore, Next, Release, SendId, Ticket};
+use super::outcome::{Outcome, Refused};
+use super::queue::{TicketId, UserKey};
+use super::quota::{RetryClass, RetryToken};
+use super::report::QuotaReport;
+use super::settings::LaneSettings;
+use super::snapshot::Snapshot;
+
+/// A lane that tasks share. The contract with the layer around it:
+///
+/// 1. [`Lane::admit`] for every attempt, retries too; drop the future to leave the queue.
+/// 2. [`Permit::report`] as soon as the outcome is known: status, headers and first event seen, or failure.
+/// 3. Keep the [`Permit`] in the response body and drop it at its end; for a failed attempt drop it at once.
+/// 4. Before a retry, [`Lane::may_retry`]; the right goes into the next request. After a throttle do not sleep: ask again at
+///    once, the gate does the waiting. After a failure sleep the backoff first, holding the right and nothing else.
+pub struct Lane {
+    inner: Mutex<Inner>,
+}
+
+/// What one attempt asks of the lane.
+#[derive(Debug)]
+pub struct Request {
+    /// Whose turn it takes.
+    pub user: UserKey,
+    /// For a repeated attempt, the right to it.
+    pub retry: Option<RetryRight>,
+    /// The end of the request's patience: its first arrival and the route's patience. The same for all its attempts.
+    pub patience_until: Instant,
+    /// The end of the caller's own time, if known.
+    pub deadline: Option<Instant>,
+    /// What it costs its user's turn: 1, or more for a request known to be dear.
+    pub cost: u8,
+}
+
+/// The right to send one attempt, to be held until its response body has ended.
+pub struct Permit {
+    lane: Arc<Lane>,
+    send: SendId,
+    probe: bool,
+    waited: Duration,
+}
+
+/// The right to one retry. Dropped unused, it returns to the lane's quota.
+pub struct RetryRight {
+    lane: Arc<Lane>,
+    token: Option<RetryToken>,
+}
+
+struct Inner {
+    core: LaneCore,
+    seats: HashMap<TicketId, Seat>,
+    /// The waiting request that sleeps for all.
+    driver: Option<TicketId>,
+    /// When the core wants to be polled next.
+    wake: Option<Instant>,
+}
+
+struct Seat {
+    verdict: Option<Result<Release, Refused>>,
+    notify: Arc<Notify>,
+}
+
+/// A seat's owner. Leaves the queue, or gives the place back, when dropped before it took its verdict.
+struct Waiting {
+    lane: Arc<Lane>,
+    ticket: TicketId,
+    notify: Arc<Notify>,
+    seated: bool,
+}
+
+enum Look {
+    Verdict(Result<Release, Refused>),
+    /// Wait to be woken, and as driver no longer than until then.
+    Wait(Option<Instant>),
+}
+
+impl Lane {
+    /// A lane that knows nothing.
+    #[must_use]
+    pub fn new(settings: LaneSettings) -> Self {
+        let core = LaneCore::new(settings);
+        let inner = Inner {
+            core,
+            seats: HashMap::new(),
+            driver: None,
+            wake: None,
+        };
+        Self {
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// Waits for this attempt's turn.
+    ///
+    /// Returns at once when the lane is healthy, or when the wait would be in vain. Cancel safe: a dropped future leaves
+    /// neither a ticket nor a permit behind, and whoever is next is woken.
+    pub async fn admit(self: &Arc<Self>, request: Request) -> Result<Permit, Refused> {
+        let began = Instant::now();
+        let release = match self.enter(began, request)? {
+            Ok(release) => release,
+            Err(waiting) => waiting.verdict().await?,
+        };
+        let waited = Instant::now().saturating_duration_since(began);
+        Ok(Permit {
+            lane: Arc::clone(self),
+            send: release.send,
+            probe: release.probe,
+            waited,
+        })
+    }
+
+    /// Draws the right to one retry; nothing when the lane's retry quota is spent and the failure must be final.
+    pub fn may_retry(self: &Arc<Self>, class: RetryClass) -> Option<RetryRight> {
+        let token = self.lock().core.may_retry(Instant::now(), class)?;
+        Some(RetryRight {
+            lane: Arc::clone(self),
+            token: Some(token),
+        })
+    }
+
+    /// Charges a user for what its request cost beyond (or below) what its ticket said.
+    pub fn correct_cost(&self, user: UserKey, extra: i64) {
+        self.lock().core.correct_cost(user, extra);
+    }
+
+    /// Refuses all who wait and all who come; live responses go on.
+    pub fn drain(&self) {
+        let mut inner = self.lock();
+        inner.core.drain();
+        inner.pump(Instant::now());
+    }
+
+    /// A copy of the lane's state.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.lock().core.snapshot(Instant::now())
+    }
+
+    /// True when nothing waits and nothing is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.lock().core.is_idle()
+    }
+
+    fn enter(
+        self: &Arc<Self>,
+        now: Instant,
+        request: Request,
+    ) -> Result<Result<Release, Waiting>, Refused> {
+        let Request {
+            user,
+            retry,
+            patience_until,
+            deadline,
+            cost,
+        } = request;
+        // The lane takes the right's token over, and returns it itself if this attempt is never sent.
+        let retry = retry.and_then(|mut right| right.token.take());
+        let ticket = Ticket {
+            retry,
+            patience_until,
+            deadline,
+            cost,
+        };
+        let mut inner = self.lock();
+        let ticket = match inner.core.admit(now, user, ticket, &mut rand::rng())? {
+            Admission::Released(release) => return Ok(Ok(release)),
+            Admission::Queued(ticket) => ticket,
+        };
+        let notify = Arc::new(Notify::new());
+        inner.seats.insert(
+            ticket,
+            Seat {
+                verdict: None,
+                notify: Arc::clone(&notify),
+            },
+        );
+        inner.pump(now);
+        Ok(Err(Waiting {
+            lane: Arc::clone(self),
+            ticket,
+            notify,
+            seated: true,
+        }))
+    }
+
+    /// Runs a report through the core, and wakes whom it lets go.
+    fn tell(&self, report: impl FnOnce(&mut LaneCore, Instant)) {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        report(&mut inner.core, now);
+        if inner.core.waiting() > 0 {
+            inner.pump(now);
+        }
+    }
+
+    /// A poisoned lock is used on: every change to the core is complete when it returns, and there is nothing better.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    async fn verdict(mut self) -> Result<Release, Refused> {
+        loop {
+            match self.look() {
+                Look::Verdict(verdict) => return verdict,
+                Look::Wait(None) => self.notify.notified().await,
+                Look::Wait(Some(until)) => tokio::select! {
+                    () = self.notify.notified() => {}
+                    () = sleep_until(until) => {}
+                },
+            }
+        }
+    }
+
+    fn look(&mut self) -> Look {
+        let now = Instant::now();
+        let lane = Arc::clone(&self.lane);
+        let mut inner = lane.lock();
+        let driver = *inner.driver.get_or_insert(self.ticket);
+        if driver == self.ticket {
+            inner.pump(now);
+        }
+        let Some(verdict) = inner
+            .seats
+            .get_mut(&self.ticket)
+            .and_then(|seat| seat.verdict.take())
+        else {
+            return Look::Wait(inner.wake.filter(|_| driver == self.ticket));
+        };
+        inner.leave(self.ticket);
+        self.seated = false;
+        if let Ok(release) = verdict {
+            inner.core.on_sent(now, release.send);
+        }
+        Look::Verdict(verdict)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.seated {
+            return;
+        }
+        let now = Instant::now();
+        let mut inner = self.lane.lock();
+        match inner.leave(self.ticket) {
+            Some(Ok(release)) => inner.core.release(now, release.send),
+            Some(Err(_)) => {}
+            None => {
+                inner.core.cancel(now, self.ticket);
+            }
+        }
+        inner.pump(now);
+    }
+}
+
+impl Inner {
+    /// Does what the core says until it says to wait.
+    fn pump(&mut self, now: Instant) {
+        let wake = loop {
+            match self.core.poll(now, &mut rand::rng()) {
+                Next::Release(release) => self.deliver(release.ticket, Ok(release)),
+                Next::Expired(ticket, refused) => self.deliver(Some(ticket), Err(refused)),
+                Next::Wait { until, .. } => break until,
+            }
+        };
+        if std::mem::replace(&mut self.wake, wake) != wake {
+            self.wake_driver();
+        }
+    }
+
+    fn deliver(&mut self, ticket: Option<TicketId>, verdict: Result<Release, Refused>) {
+        if let Some(seat) = ticket.and_then(|ticket| self.seats.get_mut(&ticket)) {
+            seat.verdict = Some(verdict);
+            seat.notify.notify_one();
+        }
+    }
+
+    /// The driver sleeps until another instant than the one that counts now.
+    fn wake_driver(&self) {
+        if let Some(seat) = self.driver.and_then(|driver| self.seats.get(&driver)) {
+            seat.notify.notify_one();
+        }
+    }
+
+    /// Takes a seat away. If it was the driver's, the duty goes to anyone who still waits.
+    fn leave(&mut self, ticket: TicketId) -> Option<Result<Release, Refused>> {
+        let verdict = self.seats.remove(&ticket).and_then(|seat| seat.verdict);
+        if self.driver == Some(ticket) {
+            self.driver = self
+                .seats
+                .iter()
+                .find(|(_, seat)| seat.verdict.is_none())
+                .map(|(ticket, _)| *ticket);
+            self.wake_driver();
+        }
+        verdict
+    }
+}
+
+impl Permit {
+    /// Reports what became of the attempt, with the quota told by its headers. Only the first report counts.
+    pub fn report(&self, outcome: Outcome, reports: &[QuotaReport]) {
+        self.lane
+            .tell(|core, now| core.on_result(now, self.send, outcome, reports, &mut rand::rng()));
+    }
+
+    /// True when all others wait for this attempt's verdict.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
+
+    /// How long the attempt waited for its turn.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.lane.tell(|core, now| core.release(now, self.send));
+    }
+}
+
+impl Drop for RetryRight {
+    fn drop(&mut self) {
+        if let Some(token) = self.token.take() {
+            self.lane.lock().core.return_retry(token);
+        }
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit")
+            .field("send", &self.send)
+            .field("probe", &self.probe)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RetryRight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryRight")
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "shell_tests.rs"]
+mod tests;

@@ -1,0 +1,158 @@
+//! The window: how much may be under way at once.
+//!
+//! Two limits, both AIMD, both counted by what the upstream was seen to take.
+//!
+//! * `live` bounds the responses that have not ended. A permit lives until the *body* ends: a limit on response heads
+//!   would let any number of streams run behind it.
+//! * `flight` bounds the requests whose fate is still unknown. It makes a burst on a lane that knows nothing start as TCP
+//!   does, clocked by what comes back, instead of finding the quota's edge with its whole width.
+//!
+//! There is no latency gradient: the length of an answer, not queueing, dominates the latency of these APIs.
+//! A limit that is not used is not raised: only a lane at half its limit or more learns from success.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The factor of a cut. RESILIENCE: 0.7, as the AWS SDKs.
+const CUT: f64 = 0.7;
+/// Requests of unknown fate on a lane that knows nothing; doubled with each flight that is taken.
+const FIRST_FLIGHT: f64 = 3.0;
+/// A lane that was cut before and sent nothing for this long starts its next burst carefully again.
+/// One that never met a limit keeps what it has proved.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+
+/// The lane's concurrency limits.
+#[derive(Debug)]
+pub struct Window {
+    live: Limit,
+    flight: Limit,
+    max: f64,
+    last_cut: Option<Instant>,
+    last_sent: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    value: f64,
+    /// Below this the limit doubles a round trip; above, it grows by one.
+    threshold: f64,
+}
+
+impl Window {
+    /// A window of `initial` live responses that may grow to `max`.
+    #[must_use]
+    pub fn new(initial: u32, max: u32) -> Self {
+        let max = f64::from(max.max(1));
+        let live = f64::from(initial).clamp(1.0, max);
+        Self {
+            live: Limit {
+                value: live,
+                threshold: max,
+            },
+            flight: Limit {
+                value: FIRST_FLIGHT.min(live),
+                threshold: max,
+            },
+            max,
+            last_cut: None,
+            last_sent: None,
+        }
+    }
+
+    /// Whether one more may be sent beside `live` unfinished responses, of which `unknown` are requests of unknown fate.
+    #[must_use]
+    pub fn has_room(&self, live: usize, unknown: usize) -> bool {
+        live < self.limit() && unknown < whole(self.flight.value)
+    }
+
+    /// A request leaves now.
+    pub fn on_sent(&mut self, now: Instant) {
+        let idle = self
+            .last_sent
+            .map(|last| now.saturating_duration_since(last));
+        if self.last_cut.is_some() && idle.is_some_and(|idle| idle >= FORGET_AFTER) {
+            self.flight.value = self.flight.value.min(FIRST_FLIGHT);
+        }
+        self.last_sent = Some(now);
+    }
+
+    /// The upstream took a request; `live` and `unknown` are counted with it still among them.
+    pub fn on_accepted(&mut self, live: usize, unknown: usize) {
+        self.live.grow(live, self.max);
+        self.flight.grow(unknown, self.max);
+    }
+
+    /// The quota refused a request sent at `sent_at`, while `held` responses that it had taken were live.
+    ///
+    /// What the upstream is holding at this moment it evidently can hold, so the window never falls below that;
+    /// the rate is the pace's affair. Against an upstream that limits concurrency itself this converges on its limit.
+    pub fn on_throttled(&mut self, now: Instant, sent_at: Instant, held: usize) {
+        self.cut(now, sent_at, held as f64);
+    }
+
+    /// The upstream is overloaded, or too slow to answer in time.
+    pub fn on_overloaded(&mut self, now: Instant, sent_at: Instant) {
+        self.cut(now, sent_at, 1.0);
+    }
+
+    /// An outage ended: one request at first, and as fast back up to where it was as answers begin.
+    ///
+    /// Only the flight starts over. The live limit does not, because it is freed by ends of bodies:
+    /// with one live response allowed, the whole lane would wait for the probe's answer to be read.
+    pub fn restart(&mut self) {
+        self.flight.threshold = self.flight.value;
+        self.flight.value = 1.0;
+    }
+
+    /// Live responses allowed now: at least one.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        whole(self.live.value)
+    }
+
+    /// One cut for each congestion event: what was sent before the last cut met the same congestion.
+    fn cut(&mut self, now: Instant, sent_at: Instant, floor: f64) {
+        if self.last_cut.is_some_and(|cut| sent_at <= cut) {
+            return;
+        }
+        self.last_cut = Some(now);
+        self.live.cut(floor);
+        self.flight.cut(1.0);
+    }
+}
+
+impl Limit {
+    fn grow(&mut self, used: usize, max: f64) {
+        if (used as f64) < self.value / 2.0 {
+            return;
+        }
+        let step = if self.value < self.threshold {
+            1.0
+        } else {
+            1.0 / self.value
+        };
+        self.value = (self.value + step).min(max);
+    }
+
+    fn cut(&mut self, floor: f64) {
+        self.value = (self.value * CUT).max(floor.min(self.value)).max(1.0);
+        self.threshold = self.value;
+    }
+}
+
+/// A limit of at least one, without its fraction.
+fn whole(limit: f64) -> usize {
+    // The value is clamped to [1, window_max], a u32.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "within u32 by construction"
+    )]
+    let whole = limit as usize;
+    whole.max(1)
+}
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

@@ -1,0 +1,211 @@
+//! What a caller is told of its limits: `RateLimit`, `RateLimit-Policy` and `Retry-After`.
+//!
+//! The first two follow draft 11 of the IETF's `RateLimit` fields: structured-field lists of strings
+//! with parameters, one item for each limit. The policy says what holds (`q` units per `w`
+//! seconds), the other what is left of it (`r`, and the seconds `t` until that changes).
+//!
+//! Callers act on these numbers, so each errs to the safe side: a remainder is rounded down, a time
+//! up. `Retry-After` is a whole number and never 0, which some SDKs take for "at once" and some for
+//! nothing at all; and it is never earlier than `t`, as the draft demands. The optional partition
+//! key is left out: it would tell who the user is.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use super::standing::Standing;
+
+/// The name of the limit on requests per time.
+const RATE: &str = "user";
+
+/// The name of the limit on concurrent requests.
+const CONCURRENT: &str = "user-concurrent";
+
+/// The largest integer of a structured field (RFC 9651 §3.3.1).
+const LARGEST: u64 = 999_999_999_999_999;
+
+/// The value of `RateLimit-Policy`, or `None` where nothing is limited.
+#[must_use]
+pub fn policy(standing: &Standing) -> Option<String> {
+    let mut list = List::default();
+    if let Some(rate) = standing.rate {
+        let (quota, window) = whole_seconds(rate.limit, rate.window);
+        list.push(format_args!("\"{RATE}\";q={quota};w={window}"));
+    }
+    if let Some(concurrent) = standing.concurrent {
+        let limit = concurrent.limit;
+        list.push(format_args!(
+            "\"{CONCURRENT}\";q={limit};qu=\"concurrent-requests\""
+        ));
+    }
+    list.finish()
+}
+
+/// The value of `RateLimit`, or `None` where nothing is limited.
+#[must_use]
+pub fn state(standing: &Standing) -> Option<String> {
+    let mut list = List::default();
+    if let Some(rate) = standing.rate {
+        let remaining = rate.remaining.min(LARGEST);
+        let reset = seconds_up(rate.reset);
+        list.push(format_args!("\"{RATE}\";r={remaining};t={reset}"));
+    }
+    if let Some(concurrent) = standing.concurrent {
+        let remaining = concurrent.remaining;
+        list.push(format_args!("\"{CONCURRENT}\";r={remaining}"));
+    }
+    list.finish()
+}
+
+/// The value of `Retry-After`: whole seconds, rounded up, at least 1.
+#[must_use]
+pub fn retry_after(wait: Duration) -> u64 {
+    seconds_up(wait).max(1)
+}
+
+/// A structured-field list in the making.
+#[derive(Default)]
+struct List(String);
+
+impl List {
+    fn push(&mut self, item: fmt::Arguments<'_>) {
+        if self.0.is_empty() {
+            self.0.reserve(80); // both items as they usually are, in one allocation
+        } else {
+            self.0.push_str(", ");
+        }
+        self.0
+            .write_fmt(item)
+            .expect("a String takes all that is written to it");
+    }
+
+    fn finish(self) -> Option<String> {
+        (!self.0.is_empty()).then_some(self.0)
+    }
+}
+
+/// A limit over any period, told over whole seconds, since the fields know no others.
+fn whole_seconds(limit: u32, window: Duration) -> (u64, u64) {
+    let seconds = seconds_up(window).max(1);
+    let micros = window.as_micros().max(1);
+    let quota = u128::from(limit) * u128::from(seconds) * 1_000_000 / micros;
+    let quota = u64::try_from(quota).unwrap_or(LARGEST).min(LARGEST);
+    (quota, seconds)
+}
+
+fn seconds_up(duration: Duration) -> u64 {
+    let up = u64::from(duration.subsec_nanos() > 0);
+    duration.as_secs().saturating_add(up).min(LARGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limit::standing::{ConcurrentStanding, RateStanding};
+
+    fn standing() -> Standing {
+        Standing {
+            rate: Some(RateStanding {
+                limit: 60,
+                window: Duration::from_mins(1),
+                remaining: 12,
+                reset: Duration::from_millis(36_001),
+            }),
+            concurrent: Some(ConcurrentStanding {
+                limit: 8,
+                remaining: 3,
+            }),
+        }
+    }
+
+    #[test]
+    fn both_limits() {
+        assert_eq!(
+            policy(&standing()).as_deref(),
+            Some("\"user\";q=60;w=60, \"user-concurrent\";q=8;qu=\"concurrent-requests\"")
+        );
+        assert_eq!(
+            state(&standing()).as_deref(),
+            Some("\"user\";r=12;t=37, \"user-concurrent\";r=3")
+        );
+    }
+
+    #[test]
+    fn one_limit_or_none() {
+        let mut only = standing();
+        only.concurrent = None;
+        assert_eq!(policy(&only).as_deref(), Some("\"user\";q=60;w=60"));
+        assert_eq!(state(&only).as_deref(), Some("\"user\";r=12;t=37"));
+        let mut only = standing();
+        only.rate = None;
+        assert_eq!(state(&only).as_deref(), Some("\"user-concurrent\";r=3"));
+        only.concurrent = None;
+        assert_eq!((policy(&only), state(&only)), (None, None));
+    }
+
+    #[test]
+    fn a_limit_over_odd_periods_is_told_over_whole_seconds() {
+        for (limit, window_ms, expected) in [
+            (60, 60_000, (60, 60)),
+            (10, 250, (40, 1)),
+            (3, 1_500, (4, 2)),
+            (1, 86_400_000, (1, 86_400)),
+            (u32::MAX, 1, (u64::from(u32::MAX) * 1_000, 1)),
+        ] {
+            let window = Duration::from_millis(window_ms);
+            assert_eq!(
+                whole_seconds(limit, window),
+                expected,
+                "{limit} per {window:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn retry_after_is_whole_rounded_up_and_never_zero() {
+        for (wait, expected) in [
+            (Duration::ZERO, 1),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_secs(1), 1),
+            (Duration::from_micros(1_000_001), 2),
+            (Duration::from_millis(11_999), 12),
+        ] {
+            assert_eq!(retry_after(wait), expected, "{wait:?}");
+        }
+    }
+
+    proptest! {
+        /// The grammar of RFC 9651, as far as these fields use it.
+        #[test]
+        fn every_value_is_a_structured_list(
+            limit: u32, window: Duration, remaining: u64, reset: Duration, running: u32,
+        ) {
+            let standing = Standing {
+                rate: Some(RateStanding { limit, window, remaining, reset }),
+                concurrent: Some(ConcurrentStanding { limit, remaining: running }),
+            };
+            let fields = [policy(&standing), state(&standing)].map(Option::unwrap_or_default);
+            for item in fields.iter().flat_map(|field| field.split(", ")) {
+                let mut parts = item.split(';');
+                let name = parts.next().unwrap_or_default();
+                prop_assert!(name.len() > 2 && name.starts_with('"') && name.ends_with('"'));
+                for parameter in parts {
+                    let (key, value) = parameter.split_once('=').unwrap_or_default();
+                    if key == "qu" {
+                        prop_assert_eq!(value, "\"concurrent-requests\"");
+                    } else {
+                        prop_assert!(["q", "w", "r", "t"].contains(&key));
+                        prop_assert!(value.len() <= 15 && value.parse::<u64>().is_ok());
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn retry_after_is_never_earlier_than_the_reset_it_is_told_with(wait: Duration) {
+            prop_assert!(retry_after(wait) >= seconds_up(wait));
+            prop_assert!(retry_after(wait) >= 1);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A whole running proxy made from a configuration: what `surgetank run` and the tests start.
+
+use std::{io, sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+
+use crate::{
+    admin::{Admin, AdminEdge},
+    app::{self, Shared},
+    budget::Budget,
+    config::Config,
+    lane::layer::Lanes,
+    route::Routes,
+    server::{self, Fleet, Lifecycle, Limits, Listener},
+    telemetry::Metrics,
+    upstream::{self, Pool, Upstream},
+};
+
+/// Connections to the admin port: enough for every scraper, too few to hurt.
+const ADMIN_CONNECTIONS: usize = 256;
+
+/// A caller that takes no byte for this long is dropped: its stream would hold the upstream's up.
+const WRITE_IDLE: Duration = Duration::from_secs(60);
+
+/// The proxy could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A configured credential is not there.
+    #[error("{0}")]
+    Credential(String),
+    /// A rate cannot be counted.
+    #[error("a limit cannot be used: {0}")]
+    Limit(#[from] crate::limit::gcra::RuleError),
+    /// TLS is not usable.
+    #[error("TLS could not be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A metric family could not be registered.
+    #[error("metrics could not be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// No thread or no descriptors.
+    #[error("the workers could not be started: {0}")]
+    Workers(#[from] io::Error),
+}
+
+/// A running proxy, without its listeners.
+#[derive(Debug)]
+pub struct Proxy {
+    shared: Shared,
+    fleet: Arc<Fleet>,
+    limits: Arc<Limits>,
+}
+
+impl Proxy {
+    /// Reads the credentials and starts the workers. `env` looks up an environment variable.
+    pub fn start(config: &Config, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, StartError> {
+        let upstreams = upstreams(config, env)?;
+        let tls = upstream::trust()?;
+        let limits = Arc::new(limits(config));
+        let shared = Shared {
+            routes: Routes::new(config, &upstreams)?,
+            lanes: Lanes::default(),
+            budget: Budget::new(config.replay.total),
+            hold_at_most: config.replay.per_request,
+            lifecycle: Lifecycle::default(),
+            metrics: Arc::new(Metrics::new()?),
+        };
+        let edge = {
+            let shared = shared.clone();
+            move || app::stack(&shared, Pool::new(&upstreams, &tls))
+        };
+        let workers = config.server.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+        let fleet = Arc::new(Fleet::start(workers, edge, &limits, &shared.lifecycle)?);
+        Ok(Self { shared, fleet, limits })
+    }
+
+    /// Serves the operator's port on a worker of its own until the returned guard is dropped.
+    pub fn start_admin(&self, listener: Listener) -> io::Result<AdminServer> {
+        let admin = Admin {
+            metrics: self.shared.metrics.clone(),
+            lifecycle: self.shared.lifecycle.clone(),
+            fleet: self.fleet.clone(),
+            budget: self.shared.budget.clone(),
+            routes: self.shared.routes.clone(),
+        };
+        let limits = Arc::new(Limits { max_connections: ADMIN_CONNECTIONS, ..self.limits.as_ref().clone() });
+        // Its own life: it must still answer while the data path drains.
+        let lifecycle = Lifecycle::default();
+        let fleet = Fleet::start(1, move || AdminEdge::new(admin.clone()), &limits, &lifecycle)?;
+        let task = tokio::spawn(async move {
+            if let Err(error) = server::serve(vec![listener], &fleet, &limits, &lifecycle).await {
+                tracing::error!(%error, "the admin port has failed; the proxy goes on without it");
+            }
+        });
+        Ok(AdminServer(task))
+    }
+
+    /// Accepts on `listeners` until the process drains.
+    ///
+    /// # Errors
+    /// When a listener breaks for good.
+    pub async fn serve(&self, listeners: Vec<Listener>) -> Result<(), server::AcceptError> {
+        server::serve(listeners, &self.fleet, &self.limits, &self.shared.lifecycle).await
+    }
+
+    /// The switch that ends it.
+    #[must_use]
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.shared.lifecycle
+    }
+
+    /// Its workers.
+    #[must_use]
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    /// Its metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    /// Memory held for bodies.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.shared.budget
+    }
+}
+
+/// Ends the operator's port when dropped.
+#[derive(Debug)]
+pub struct AdminServer(tokio::task::JoinHandle<()>);
+
+impl Drop for AdminServer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn upstreams(config: &Config, env: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Arc<Upstream>>, StartError> {
+    let resolve = |(index, upstream): (usize, &crate::config::Upstream)| {
+        let credential: Option<SecretString> = match &upstream.credential {
+            None => None,
+            Some(credential) => {
+                let secret = credential.resolve(env);
+                Some(secret.map_err(|error| StartError::Credential(format!("upstream `{}`: {error}", upstream.name)))?)
+            }
+        };
+        Ok(Arc::new(Upstream::new(index, upstream, credential, config.server.via)))
+    };
+    config.upstreams.iter().enumerate().map(resolve).collect()
+}
+
+fn limits(config: &Config) -> Limits {
+    let server = &config.server;
+    Limits {
+        head_timeout: server.head_timeout,
+        keepalive_idle: server.keepalive_idle,
+        write_idle: WRITE_IDLE,
+        max_head: server.max_head,
+        max_headers: server.max_headers,
+        max_connections: server.max_connections,
+    }
+}

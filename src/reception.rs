@@ -1,0 +1,141 @@
+//! Understanding a request: from a head and bytes to a [`Call`].
+//!
+//! The body is read before the user is known, because the user may be named in it; what that may
+//! cost is bounded by the budget for all held bodies.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, uri::PathAndQuery};
+use tower::{Layer, Service, ServiceExt as _};
+
+use crate::{
+    app::Inbound,
+    budget::Budget,
+    call::{Call, Circumstances, FallbackWish, Wishes},
+    deadline::Deadline,
+    dialect::Ask,
+    fallback::Finished,
+    identity,
+    payload::Payload,
+    rescue::Stop,
+    retry::{deadline::caller_budget, tries::allowed_retries},
+    route::Routes,
+    server::guard,
+    telemetry::Metrics,
+    upstream::forward::via,
+};
+
+/// What it takes to understand a request.
+#[derive(Clone, Debug)]
+pub struct ReceptionLayer {
+    /// Where requests go.
+    pub routes: Routes,
+    /// Memory for bodies.
+    pub budget: Budget,
+    /// The largest body that is held.
+    pub hold_at_most: usize,
+    /// Counts bodies that could not be held.
+    pub metrics: Arc<Metrics>,
+}
+
+impl<S> Layer<S> for ReceptionLayer {
+    type Service = Reception<S>;
+
+    fn layer(&self, inner: S) -> Reception<S> {
+        Reception { inner, with: self.clone() }
+    }
+}
+
+/// Turns a message into a call.
+#[derive(Clone, Debug)]
+pub struct Reception<S> {
+    inner: S,
+    with: ReceptionLayer,
+}
+
+impl<S> Service<Inbound> for Reception<S>
+where
+    S: Service<Arc<Call>, Response = Finished, Error = Stop, Future: Send> + Clone + Send + 'static,
+{
+    type Response = Finished;
+    type Error = Stop;
+    type Future = BoxFuture<'static, Result<Finished, Stop>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, inbound: Inbound) -> Self::Future {
+        let (inner, with) = (self.inner.clone(), self.with.clone());
+        Box::pin(async move {
+            let understood = inbound.understood.clone();
+            let call = Arc::new(with.understand(inbound).await?);
+            // Set once, here: the report has one request.
+            let _ = understood.set(call.clone());
+            inner.oneshot(call).await
+        })
+    }
+}
+
+impl ReceptionLayer {
+    async fn understand(&self, inbound: Inbound) -> Result<Call, Stop> {
+        let Inbound { request, peer, id, arrived, dialect, .. } = inbound;
+        guard::check(&request)?;
+        if via::is_loop(request.headers()) {
+            return Err(Stop::Loop);
+        }
+        let (parts, body) = request.into_parts();
+        let route = self.routes.find(parts.uri.path(), &parts.headers).ok_or(Stop::NoRoute)?.clone();
+        let payload = Payload::read(body, self.hold_at_most, &self.budget).await?;
+        if !payload.is_replayable() {
+            self.metrics.unprotected.inc();
+        }
+        let ask = payload.bytes().map(|bytes| Ask::read(dialect, bytes)).unwrap_or_default();
+        let user = identity::find(&route.policy.limits.identify, &parts.headers, &ask, peer);
+        let fields = parts.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let deadline = Deadline::new(arrived, route.upstream.timeouts.total, caller_budget(fields));
+        let wishes = wishes(&parts.headers, route.policy.retry.max_retries);
+        // An empty path is only possible in absolute or asterisk form.
+        let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let known = Circumstances { id, arrived, route, dialect, ask, user, wishes, deadline };
+        Ok(Call::new(parts, target, payload, known))
+    }
+}
+
+/// Reads our own request headers; what cannot be read is as if it were not there.
+fn wishes(headers: &HeaderMap, configured_retries: u32) -> Wishes {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let fallback = match text("x-surgetank-fallback").map(str::trim) {
+        Some("none") => FallbackWish::None,
+        Some("reply") => FallbackWish::Reply,
+        _ => FallbackWish::Route,
+    };
+    let retries =
+        allowed_retries(configured_retries, text("x-surgetank-max-retries"), text("x-stainless-retry-count"));
+    Wishes { fallback, retries }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn wishes_are_read_leniently() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(wishes(&headers, 3), Wishes { fallback: FallbackWish::Route, retries: 3 });
+        headers.insert("x-surgetank-fallback", HeaderValue::from_static(" none "));
+        headers.insert("x-surgetank-max-retries", HeaderValue::from_static("1"));
+        assert_eq!(wishes(&headers, 3), Wishes { fallback: FallbackWish::None, retries: 1 });
+        headers.insert("x-surgetank-fallback", HeaderValue::from_static("later"));
+        headers.insert("x-surgetank-max-retries", HeaderValue::from_static("-1"));
+        assert_eq!(wishes(&headers, 3), Wishes { fallback: FallbackWish::Route, retries: 3 });
+        headers.insert("x-stainless-retry-count", HeaderValue::from_static("1"));
+        assert_eq!(wishes(&headers, 3).retries, 0, "the SDK is already retrying");
+    }
+}

@@ -1,0 +1,130 @@
+//! Which upstream a request goes to, and under which policies.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use crate::{
+    config,
+    limit::{gcra::RuleError, layer::Limiter},
+    retry::{
+        backoff::Backoff,
+        plan::{Policy, PostPolicy},
+    },
+    upstream::Upstream,
+};
+
+/// One route of the configuration, with its upstreams resolved.
+#[derive(Debug)]
+pub struct Route {
+    /// Its complete policies.
+    pub policy: config::Route,
+    /// Where its requests go first.
+    pub upstream: Arc<Upstream>,
+    /// What to do when that has failed, in order.
+    pub fallback: Vec<Link>,
+    /// The limits of its users. Routes with the same limits share them: a user has one quota, not one a route.
+    pub limiter: Option<Arc<Limiter>>,
+    /// When and how often a failed attempt is repeated.
+    pub retry: Policy,
+}
+
+/// One link of a fallback chain.
+#[derive(Debug)]
+pub enum Link {
+    /// Another place to send the request to.
+    Upstream(Arc<Upstream>),
+    /// A friendly answer with this text.
+    Reply(Arc<str>),
+    /// The upstream's own error, and no further link.
+    Error,
+}
+
+impl Route {
+    /// A metric label, bounded by the configuration.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.policy.name
+    }
+}
+
+/// All routes, in the configuration's order.
+#[derive(Clone, Debug)]
+pub struct Routes(Arc<[Arc<Route>]>);
+
+impl Routes {
+    /// Resolves the configuration's routes against its upstreams.
+    #[must_use]
+    ///
+    /// # Errors
+    /// When a route's limit cannot be counted.
+    pub fn new(config: &config::Config, upstreams: &[Arc<Upstream>]) -> Result<Self, RuleError> {
+        let by_name = |name: &str| upstreams.iter().find(|upstream| upstream.name.as_ref() == name).cloned();
+        let mut limiters = Limiters::default();
+        let mut route = |policy: &config::Route| {
+            let link = |link: &config::Link| match link {
+                config::Link::Upstream(name) => by_name(name).map(Link::Upstream),
+                config::Link::Reply(text) => Some(Link::Reply(text.as_str().into())),
+                config::Link::Error => Some(Link::Error),
+                // Told as a warning when the configuration is read.
+                config::Link::Queue => None,
+            };
+            // Names are checked when the configuration is read.
+            let Some(upstream) = by_name(&policy.upstream) else { return Ok(None) };
+            Ok(Some(Arc::new(Route {
+                upstream,
+                fallback: policy.fallback.iter().filter_map(link).collect(),
+                retry: retry_policy(&policy.retry),
+                limiter: limiters.of(&policy.limits)?,
+                policy: policy.clone(),
+            })))
+        };
+        let routes = config.routes.iter().map(&mut route).filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        Ok(Self(routes))
+    }
+
+    /// The first route that takes the request.
+    #[must_use]
+    pub fn find(&self, path: &str, headers: &HeaderMap) -> Option<&Arc<Route>> {
+        self.0.iter().find(|route| route.policy.match_.takes(path, headers))
+    }
+
+    /// Users that the limiters remember now.
+    #[must_use]
+    pub fn limited_users(&self) -> usize {
+        let mut limiters: Vec<_> = self.0.iter().filter_map(|route| route.limiter.as_ref()).collect();
+        limiters.sort_by_key(|limiter| Arc::as_ptr(limiter));
+        limiters.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        limiters.into_iter().map(|limiter| limiter.users()).sum()
+    }
+}
+
+/// The limiters made so far, by what they limit.
+#[derive(Default)]
+struct Limiters(Vec<(config::PerUser, Arc<Limiter>)>);
+
+impl Limiters {
+    fn of(&mut self, limits: &config::Limits) -> Result<Option<Arc<Limiter>>, RuleError> {
+        let Some(per_user) = &limits.per_user else { return Ok(None) };
+        if let Some((_, limiter)) = self.0.iter().find(|(known, _)| known == per_user) {
+            return Ok(Some(limiter.clone()));
+        }
+        let limiter = Arc::new(Limiter::new(per_user, limits.max_users, Instant::now())?);
+        self.0.push((per_user.clone(), limiter.clone()));
+        Ok(Some(limiter))
+    }
+}
+
+fn retry_policy(retry: &config::Retry) -> Policy {
+    Policy {
+        max_retries: retry.max_retries,
+        backoff: Backoff { base: retry.base, factor: retry.factor, cap: retry.cap, jitter: retry.jitter },
+        hint_cap: retry.hint_cap,
+        post: match retry.post {
+            config::PostRetry::Always => PostPolicy::Always,
+            config::PostRetry::Answered => PostPolicy::Answered,
+            config::PostRetry::Unsent => PostPolicy::Unsent,
+        },
+    }
+}

@@ -1,0 +1,97 @@
+//! The acceptor: takes connections from the listeners and hands them to the workers.
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::io::AsyncWriteExt as _;
+
+use super::{Fleet, Lifecycle, Limits, Listener, Stage, listener::Accepted};
+
+/// How long accepting pauses when the process has no descriptors left. Long enough not to spin,
+/// short enough to go on as soon as a connection has closed.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a caller reads when the connection limit is reached. Written without any HTTP machinery:
+/// it must cost nothing when everything is full.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 61\r\n\
+retry-after: 1\r\nconnection: close\r\n\r\nsurgetank has reached its connection limit; try again shortly";
+
+/// A listener failed in a way that waiting does not mend.
+#[derive(Debug, thiserror::Error)]
+#[error("accepting connections failed: {0}")]
+pub struct AcceptError(#[from] io::Error);
+
+/// Accepts on all listeners until the process drains, then closes them.
+///
+/// # Errors
+/// When a listener is broken for good; running out of descriptors is waited out instead.
+pub async fn serve(
+    listeners: Vec<Listener>,
+    fleet: &Fleet,
+    limits: &Arc<Limits>,
+    lifecycle: &Lifecycle,
+) -> Result<(), AcceptError> {
+    let accepting = join_all(listeners.iter().map(|listener| accept_on(listener, fleet, limits)));
+    tokio::select! {
+        results = accepting => results.into_iter().collect(),
+        () = lifecycle.reached(Stage::Draining) => Ok(()),
+    }
+}
+
+async fn accept_on(listener: &Listener, fleet: &Fleet, limits: &Limits) -> Result<(), AcceptError> {
+    let mut told = false;
+    loop {
+        match listener.accept().await {
+            Ok(accepted) if fleet.live() >= limits.max_connections => turn_away(accepted).await,
+            Ok(accepted) => {
+                told = false;
+                fleet.hand_over(accepted).await;
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) if is_exhaustion(&error) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::error!(%error, "no descriptors left for new connections; raise `ulimit -n` or lower `server.max_connections`");
+                }
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The connection was gone before we took it: the next one may be fine.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::InvalidInput // TCP_NODELAY on a socket that is already gone
+            | io::ErrorKind::NotConnected
+    )
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    // EMFILE, ENFILE, ENOBUFS, ENOMEM have no stable `ErrorKind`.
+    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
+}
+
+async fn turn_away(accepted: Accepted) {
+    let Accepted::Tcp(stream, _) = accepted else { return };
+    if let Ok(mut stream) = tokio::net::TcpStream::from_std(stream) {
+        // An empty send buffer takes these bytes at once; a peer that reset gets nothing.
+        let _ = stream.write_all(FULL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FULL;
+
+    #[test]
+    fn the_full_answer_declares_its_own_length() {
+        let text = std::str::from_utf8(FULL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+    }
+}

@@ -1,0 +1,215 @@
+//! One connection: which protocol it speaks, its requests, its end.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tower::{Service, ServiceExt as _};
+
+use super::{
+    Lifecycle, Limits, Stage,
+    clock::{Clocked, ConnectionClock, InFlight, Judgement},
+    prefixed::Prefixed,
+};
+use crate::{
+    app::Arrival,
+    body::{Body, BodyError},
+};
+
+/// How an HTTP/2 connection with prior knowledge begins (RFC 9113 §3.4).
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Streams that one HTTP/2 caller may have open at once.
+const H2_STREAMS: u32 = 256;
+
+/// What stands behind the sockets: the whole stack, for which every request ends in a response.
+pub trait Edge:
+    Service<Arrival, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+impl<S> Edge for S where
+    S: Service<Arrival, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+/// Serves `stream` until it ends, a timer of `limits` ends it, or the process drains.
+pub(super) async fn serve<S, E>(
+    stream: S,
+    peer: Option<IpAddr>,
+    edge: E,
+    limits: Arc<Limits>,
+    lifecycle: Lifecycle,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    E: Edge,
+{
+    let clock = ConnectionClock::start();
+    let mut stream = Clocked::new(stream, clock.clone());
+    let sniffed = tokio::select! {
+        sniffed = tokio::time::timeout(limits.head_timeout, sniff(&mut stream)) => sniffed,
+        () = lifecycle.reached(Stage::Draining) => return,
+    };
+    let Ok(Ok((prefix, is_h2))) = sniffed else { return };
+
+    let io = TokioIo::new(Prefixed::new(prefix, stream));
+    let service = hyper::service::service_fn({
+        let clock = clock.clone();
+        move |request: Request<Incoming>| {
+            let (edge, in_flight) = (edge.clone(), clock.request_began());
+            async move {
+                let response = edge.oneshot(Arrival { request, peer }).await;
+                response.map(|response| response.map(|body| EdgeBody { body, _in_flight: in_flight }))
+            }
+        }
+    });
+    if is_h2 {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(H2_STREAMS)
+            .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
+            .keep_alive_interval(limits.keepalive_idle)
+            .serve_connection(io, service);
+        drive(connection, http2::Connection::graceful_shutdown, &clock, &limits, &lifecycle).await;
+    } else {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(None) // `ConnectionClock` does this without a timer a request.
+            .max_buf_size(limits.max_head.max(8 * 1024)) // hyper accepts nothing smaller
+            .max_headers(limits.max_headers)
+            .preserve_header_case(true)
+            .serve_connection(io, service);
+        drive(connection, http1::Connection::graceful_shutdown, &clock, &limits, &lifecycle).await;
+    }
+}
+
+/// Reads until it is certain whether the peer sent the HTTP/2 preface. Returns what was read.
+async fn sniff(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Bytes, bool)> {
+    let mut seen = BytesMut::with_capacity(H2_PREFACE.len());
+    loop {
+        let read = stream.read_buf(&mut (&mut seen).limit_to(H2_PREFACE.len())).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if !H2_PREFACE.starts_with(&seen) {
+            return Ok((seen.freeze(), false));
+        }
+        if seen.len() == H2_PREFACE.len() {
+            return Ok((seen.freeze(), true));
+        }
+    }
+}
+
+trait LimitTo {
+    fn limit_to(self, len: usize) -> bytes::buf::Limit<Self>
+    where
+        Self: Sized;
+}
+
+impl LimitTo for &mut BytesMut {
+    /// Room for what is missing up to `len` bytes in all.
+    fn limit_to(self, len: usize) -> bytes::buf::Limit<Self> {
+        let missing = len - self.len();
+        bytes::BufMut::limit(self, missing)
+    }
+}
+
+async fn drive<C, T>(
+    connection: C,
+    retire: fn(Pin<&mut C>),
+    clock: &ConnectionClock,
+    limits: &Limits,
+    lifecycle: &Lifecycle,
+) where
+    C: Future<Output = T>,
+{
+    let mut connection = pin!(connection);
+    let mut draining = pin!(lifecycle.reached(Stage::Draining));
+    let mut retired = false;
+    // Half the shortest limit: a stalling peer outlives it by no more than half of it.
+    let tick = limits.head_timeout.min(limits.keepalive_idle).min(limits.write_idle) / 2;
+    let mut looks = tokio::time::interval(tick.max(std::time::Duration::from_millis(10)));
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    looks.reset();
+    loop {
+        tokio::select! {
+            biased;
+            // Errors here are the peer's (a reset, bytes that are not HTTP): hyper has answered what
+            // could be answered, and a log line for each would let any peer fill the disk.
+            _ = connection.as_mut() => return,
+            () = draining.as_mut(), if !retired => {
+                retired = true;
+                retire(connection.as_mut());
+            }
+            _ = looks.tick() => match clock.judge(limits) {
+                Judgement::Fine => {}
+                Judgement::Drop => return,
+                Judgement::Retire if retired => {}
+                Judgement::Retire => {
+                    retired = true;
+                    retire(connection.as_mut());
+                }
+            },
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// The answer's body, telling the connection's clock when it has ended.
+    struct EdgeBody {
+        #[pin]
+        body: Body,
+        _in_flight: InFlight,
+    }
+}
+
+impl http_body::Body for EdgeBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sniffing_tells_the_protocols_apart_whatever_the_splits() {
+        for (input, is_h2) in [(H2_PREFACE, true), (b"GET / HTTP/1.1\r\n".as_slice(), false), (b"PRI * HTTP/1.1\r\n\r\n", false)] {
+            let (mut peer, mut ours) = tokio::io::duplex(1);
+            let writing = tokio::spawn(async move { peer.write_all(input).await.map(|()| peer) });
+            let (seen, h2) = sniff(&mut ours).await.expect("enough bytes");
+            assert_eq!(h2, is_h2, "{input:?}");
+            assert!(input.starts_with(&seen));
+            drop(ours);
+            drop(writing);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Refuses heads that hyper accepts but that another HTTP implementation could read differently.
+//!
+//! Request smuggling lives on such differences. hyper takes a doubled `Transfer-Encoding`, a missing
+//! or doubled `Host`, and an absolute target that contradicts `Host`; we do not pass any of these on
+//! (RFC 9112 §3.2, §6.1; RFC 9110 §7.2).
+
+use http::{HeaderMap, Method, StatusCode, Version, header, uri::Authority};
+
+/// Why a head was refused. Displayed to the caller; it quotes nothing that the caller sent.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ambiguous {
+    /// Anything but exactly one `chunked`.
+    #[error("the Transfer-Encoding must be absent or exactly `chunked`, once")]
+    TransferEncoding,
+    /// HTTP/1.1 demands exactly one.
+    #[error("the request must carry exactly one Host field")]
+    HostCount,
+    /// Not `host[:port]`.
+    #[error("the Host field is not a valid host")]
+    HostInvalid,
+    /// The target names one server and `Host` another.
+    #[error("the request target and the Host field name different servers")]
+    HostDiffers,
+    /// A tunnel would bypass everything this proxy does.
+    #[error("surgetank does not open CONNECT tunnels and does not answer TRACE")]
+    Method,
+    /// Only `100-continue` is known.
+    #[error("the expectation is not understood; only `100-continue` is")]
+    Expectation,
+}
+
+impl Ambiguous {
+    /// The status that says so.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Checks a request's head before anything is derived from it.
+pub fn check<B>(request: &http::Request<B>) -> Result<(), Ambiguous> {
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return Err(Ambiguous::Method);
+    }
+    let headers = request.headers();
+    check_transfer_encoding(headers)?;
+    check_host(request.version(), request.uri().authority(), headers)?;
+    let expectation = headers.get(header::EXPECT);
+    if expectation.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Ambiguous::Expectation);
+    }
+    Ok(())
+}
+
+fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Ambiguous> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Ambiguous::TransferEncoding),
+    }
+}
+
+fn check_host(version: Version, target: Option<&Authority>, headers: &HeaderMap) -> Result<(), Ambiguous> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host,
+        // HTTP/1.0 has no Host, HTTP/2 has `:authority` in its place.
+        (None, _) if version == Version::HTTP_10 || (version == Version::HTTP_2 && target.is_some()) => return Ok(()),
+        _ => return Err(Ambiguous::HostCount),
+    };
+    let valid = !host.is_empty() && !host.as_bytes().contains(&b'@');
+    let parsed = valid.then(|| Authority::try_from(host.as_bytes()).ok()).flatten().ok_or(Ambiguous::HostInvalid)?;
+    match target {
+        Some(target) if !target.as_str().eq_ignore_ascii_case(parsed.as_str()) => Err(Ambiguous::HostDiffers),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn judge(target: &str, fields: &[(&str, &str)]) -> Result<(), Ambiguous> {
+        let mut request = Request::builder().uri(target);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        check(&request.body(()).unwrap())
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused() {
+        use Ambiguous::{Expectation, HostCount, HostDiffers, HostInvalid, TransferEncoding};
+        let host = ("host", "localhost:4290");
+        let table: &[(&str, &[(&str, &str)], Result<(), Ambiguous>)] = &[
+            ("/", &[host], Ok(())),
+            ("/", &[("host", "[::1]:4290")], Ok(())),
+            ("/", &[], Err(HostCount)),
+            ("/", &[host, host], Err(HostCount)),
+            ("/", &[("host", "")], Err(HostInvalid)),
+            ("/", &[("host", "a b")], Err(HostInvalid)),
+            ("/", &[("host", "a/b")], Err(HostInvalid)),
+            ("/", &[("host", "user@a")], Err(HostInvalid)),
+            ("http://LOCALHOST:4290/x", &[host], Ok(())),
+            ("http://evil.example/x", &[host], Err(HostDiffers)),
+            ("/", &[host, ("transfer-encoding", "chunked")], Ok(())),
+            ("/", &[host, ("transfer-encoding", "Chunked")], Ok(())),
+            ("/", &[host, ("transfer-encoding", "chunked, chunked")], Err(TransferEncoding)),
+            ("/", &[host, ("transfer-encoding", ", chunked")], Err(TransferEncoding)),
+            ("/", &[host, ("transfer-encoding", "gzip, chunked")], Err(TransferEncoding)),
+            ("/", &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], Err(TransferEncoding)),
+            ("/", &[host, ("expect", "100-Continue")], Ok(())),
+            ("/", &[host, ("expect", "a pony")], Err(Expectation)),
+        ];
+        for (target, fields, expected) in table {
+            assert_eq!(judge(target, fields), *expected, "{target} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn tunnels_are_refused_and_old_callers_need_no_host() {
+        let connect = Request::builder().method("CONNECT").uri("evil.example:443").body(()).unwrap();
+        assert_eq!(check(&connect), Err(Ambiguous::Method));
+        let old = Request::builder().version(Version::HTTP_10).uri("/").body(()).unwrap();
+        assert_eq!(check(&old), Ok(()));
+    }
+}

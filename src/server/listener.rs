@@ -1,0 +1,109 @@
+//! One listening socket, TCP or Unix, and its accepted streams as plain `std` sockets: a socket
+//! must leave the acceptor's runtime before a worker's runtime can take it over.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::unix::fs::FileTypeExt as _,
+    path::{Path, PathBuf},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::config::Listen;
+
+/// Connections that the kernel holds for us while all workers are busy.
+const BACKLOG: i32 = 1024;
+
+/// A socket that is bound and listening.
+#[derive(Debug)]
+pub enum Listener {
+    /// Over IP.
+    Tcp(TcpListener),
+    /// Over a file-system path.
+    Unix(UnixListener, PathBuf),
+}
+
+/// An accepted connection on its way to a worker.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    Tcp(std::net::TcpStream, SocketAddr),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// A socket could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else has the address.
+    #[error("{0} is already in use; stop the other process or choose another address with `listen` or SURGETANK_LISTEN")]
+    Taken(String),
+    /// Everything else.
+    #[error("cannot listen on {0}: {1}")]
+    Other(String, #[source] io::Error),
+}
+
+impl Listener {
+    /// Binds. A Unix socket's stale file is removed first; a live one is an error.
+    pub fn bind(listen: &Listen) -> Result<Self, BindError> {
+        let bound = match listen {
+            Listen::Tcp(addr) => bind_tcp(*addr).map(Self::Tcp),
+            Listen::Unix(path) => bind_unix(path).map(|socket| Self::Unix(socket, path.clone())),
+        };
+        bound.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => BindError::Taken(listen.to_string()),
+            _ => BindError::Other(listen.to_string(), error),
+        })
+    }
+
+    /// The TCP address, with the port that the kernel chose for port 0.
+    #[must_use]
+    pub fn tcp_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                // Tokens are small writes: without this, Nagle would hold them back for an ACK.
+                stream.set_nodelay(true)?;
+                Ok(Accepted::Tcp(stream.into_std()?, peer))
+            }
+            Self::Unix(socket, _) => Ok(Accepted::Unix(socket.accept().await?.0.into_std()?)),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            // A socket file without a listener would only confuse the next start.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for the old connections' TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if is_socket {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    UnixListener::bind(path)
+}

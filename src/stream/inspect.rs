@@ -1,0 +1,96 @@
+//! Reading an error's body without losing it.
+//!
+//! The status alone cannot triage: 429 means "slow down" or "your money is gone", and only the body
+//! says which. What was read is put back in front of the rest, compressed as it came.
+
+use std::{collections::VecDeque, io::Read as _, time::Duration};
+
+use bytes::Bytes;
+use flate2::read::{GzDecoder, ZlibDecoder};
+use http::{HeaderMap, header};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use crate::dialect::errors::{self, ErrorSignal};
+
+/// Errors are small; what lies beyond is passed on unread.
+const MAX_ERROR: usize = 64 * 1024;
+
+/// A vendor that cannot finish its error in this time is judged by its status.
+const ERROR_TIME: Duration = Duration::from_secs(5);
+
+/// The beginning of an error's body, and what it says.
+pub(super) struct Inspected {
+    pub(super) read: VecDeque<Bytes>,
+    pub(super) signal: Option<ErrorSignal>,
+}
+
+/// Reads up to `MAX_ERROR` bytes of `body` and looks for a vendor's error in them.
+pub(super) async fn read_error(headers: &HeaderMap, body: &mut Incoming) -> Inspected {
+    let mut read = VecDeque::new();
+    let mut len = 0;
+    let reading = async {
+        // A failure here shows again when the caller's side reads on, so it is not lost.
+        while let Some(Ok(frame)) = body.frame().await {
+            let Ok(data) = frame.into_data() else { break };
+            len += data.len();
+            read.push_back(data);
+            if len >= MAX_ERROR {
+                break;
+            }
+        }
+    };
+    // On a timeout the judgement is made from what has come so far.
+    let _ = tokio::time::timeout(ERROR_TIME, reading).await;
+    let joined: Vec<u8> = read.iter().flatten().copied().take(MAX_ERROR).collect();
+    Inspected { signal: plain(headers, joined).as_deref().and_then(errors::read), read }
+}
+
+/// The body in clear text. SDKs ask for gzip and deflate, so vendors send their errors in them.
+fn plain(headers: &HeaderMap, body: Vec<u8>) -> Option<Vec<u8>> {
+    let coding = headers.get(header::CONTENT_ENCODING).map(|coding| coding.as_bytes().to_ascii_lowercase());
+    let mut clear = Vec::new();
+    // A truncated or damaged stream still gives what was decoded before the damage.
+    let limit = MAX_ERROR as u64;
+    match coding.as_deref() {
+        None | Some(b"" | b"identity") => return Some(body),
+        Some(b"gzip" | b"x-gzip") => drop(GzDecoder::new(body.as_slice()).take(limit).read_to_end(&mut clear)),
+        Some(b"deflate") => drop(ZlibDecoder::new(body.as_slice()).take(limit).read_to_end(&mut clear)),
+        Some(_) => return None,
+    }
+    Some(clear)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const ERROR: &[u8] = br#"{"error":{"code":"insufficient_quota"}}"#;
+
+    fn coded(coding: &'static str, body: Vec<u8>) -> Option<Vec<u8>> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_ENCODING, http::HeaderValue::from_static(coding));
+        plain(&headers, body)
+    }
+
+    #[test]
+    fn errors_are_read_in_the_codings_that_sdks_ask_for() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(ERROR).unwrap();
+        assert_eq!(coded("GZIP", gzip.finish().unwrap()).unwrap(), ERROR);
+        let mut deflate = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        deflate.write_all(ERROR).unwrap();
+        assert_eq!(coded("deflate", deflate.finish().unwrap()).unwrap(), ERROR);
+        assert_eq!(plain(&HeaderMap::new(), ERROR.to_vec()).unwrap(), ERROR);
+        assert_eq!(coded("br", ERROR.to_vec()), None, "an unknown coding is not guessed at");
+    }
+
+    #[test]
+    fn a_bomb_is_cut_at_the_limit() {
+        let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        bomb.write_all(&vec![b' '; 50 * MAX_ERROR]).unwrap();
+        assert_eq!(coded("gzip", bomb.finish().unwrap()).unwrap().len(), MAX_ERROR);
+    }
+}

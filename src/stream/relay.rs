@@ -1,0 +1,221 @@
+//! An upstream's answer on its way to the caller: every piece as it arrives, and an honest end.
+//!
+//! What an answer's end looks like is known for each dialect. A stream that stops in any other way
+//! (cut, reset, ended cleanly in the middle, silent for too long) never ends cleanly here: between
+//! two events the caller first gets an error event that every SDK raises, and then, always, an
+//! aborted connection. Inside an event no frame can be added without making the half event count,
+//! so there the connection is aborted at once: parsers drop an event that was never finished.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::watch::Watch;
+use crate::{
+    body::BodyError,
+    budget::Reservation,
+    call::Call,
+    dialect::{ErrorKind, errors},
+    server::Lifecycle,
+};
+
+/// How an answer's body may take its time.
+#[derive(Copy, Clone, Debug)]
+pub struct Patience {
+    /// The longest silence between two pieces.
+    pub idle: Duration,
+    /// The end of the request's total time.
+    pub end_by: Instant,
+    /// That total time, for the error's text.
+    pub total: Duration,
+}
+
+/// The body that the caller reads.
+#[derive(Debug)]
+pub struct Relay {
+    upstream: Incoming,
+    /// What was read while the answer was judged.
+    held: VecDeque<Bytes>,
+    _reserved: Option<Reservation>,
+    watch: Option<Watch>,
+    patience: Patience,
+    last_piece: Instant,
+    timer: Pin<Box<Sleep>>,
+    lifecycle: Lifecycle,
+    call: Arc<Call>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Pieces are passed on.
+    Passing,
+    /// The error event is out; the connection gets one turn to write it before it is aborted.
+    Flushing(BodyError),
+    /// Aborts at the next poll.
+    Aborting(BodyError),
+    Ended,
+}
+
+impl Relay {
+    /// Goes on where judging stopped. `watch` is there for streams whose ends are known, and has
+    /// already seen what is `held`.
+    #[must_use]
+    pub fn new(
+        upstream: Incoming,
+        held: VecDeque<Bytes>,
+        reserved: Option<Reservation>,
+        watch: Option<Watch>,
+        patience: Patience,
+        lifecycle: Lifecycle,
+        call: Arc<Call>,
+    ) -> Self {
+        let now = Instant::now();
+        let timer = Box::pin(tokio::time::sleep_until(patience.end_by.min(now + patience.idle)));
+        Self {
+            upstream,
+            held,
+            _reserved: reserved,
+            watch,
+            patience,
+            last_piece: now,
+            timer,
+            lifecycle,
+            call,
+            state: State::Passing,
+        }
+    }
+
+    /// The answer broke: says so in the stream where that is possible, and aborts.
+    fn break_off(&mut self, error: BodyError) -> Option<Result<Frame<Bytes>, BodyError>> {
+        tracing::warn!(
+            request_id = self.call.id.as_str(),
+            cause = error.cause(),
+            %error,
+            "an answer broke after its first byte had left"
+        );
+        match &self.watch {
+            Some(watch) if watch.can_take_an_event() => {
+                let frame = errors::frame(self.call.dialect, kind_of(&error), error.for_caller(), watch.next_sequence());
+                self.state = State::Flushing(error);
+                Some(Ok(Frame::data(frame)))
+            }
+            _ => {
+                self.state = State::Ended;
+                Some(Err(error))
+            }
+        }
+    }
+
+    /// Whether the silence or the whole request has lasted too long; re-arms the timer otherwise.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let now = Instant::now();
+            if now >= self.patience.end_by {
+                return Poll::Ready(BodyError::Deadline(self.patience.total));
+            }
+            let silent_until = self.last_piece + self.patience.idle;
+            if now >= silent_until {
+                return Poll::Ready(BodyError::Idle(self.patience.idle));
+            }
+            // One timer for the whole stream: pieces only note their time, and the timer follows
+            // when it fires.
+            self.timer.as_mut().reset(silent_until.min(self.patience.end_by));
+        }
+    }
+
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.lifecycle.is_ending() {
+            return Poll::Ready(self.break_off(BodyError::Stopping));
+        }
+        let Poll::Ready(next) = Pin::new(&mut self.upstream).poll_frame(cx) else {
+            let overdue = ready!(self.poll_overdue(cx));
+            return Poll::Ready(self.break_off(overdue));
+        };
+        Poll::Ready(match next {
+            Some(Ok(frame)) => {
+                self.last_piece = Instant::now();
+                if let (Some(watch), Some(data)) = (&mut self.watch, frame.data_ref()) {
+                    watch.see(data);
+                }
+                Some(Ok(frame))
+            }
+            // After the answer's own end nothing is lost, however the connection goes.
+            _ if self.watch.as_ref().is_some_and(Watch::is_complete) => self.end(),
+            Some(Err(error)) => self.break_off(BodyError::Upstream(error)),
+            None if self.watch.is_some() => self.break_off(BodyError::Incomplete),
+            None => self.end(),
+        })
+    }
+
+    fn end(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        self.state = State::Ended;
+        None
+    }
+}
+
+impl http_body::Body for Relay {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        match std::mem::replace(&mut this.state, State::Ended) {
+            State::Passing => {
+                this.state = State::Passing;
+                match this.held.pop_front() {
+                    Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+                    None => this.poll_upstream(cx),
+                }
+            }
+            // hyper flushes what it has when a body is pending, and drops it when a body fails.
+            State::Flushing(error) => {
+                this.state = State::Aborting(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            State::Aborting(error) => Poll::Ready(Some(Err(error))),
+            State::Ended => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self.state {
+            State::Ended => true,
+            // A stream whose end is to be judged has not ended before it was.
+            State::Passing => self.watch.is_none() && self.held.is_empty() && self.upstream.is_end_stream(),
+            State::Flushing(_) | State::Aborting(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.watch.is_some() || !matches!(self.state, State::Passing) {
+            return SizeHint::default(); // an error event may still be added
+        }
+        let held: u64 = self.held.iter().map(|piece| piece.len() as u64).sum();
+        let mut hint = self.upstream.size_hint();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + held);
+        }
+        hint.set_lower(hint.lower() + held);
+        hint
+    }
+}
+
+/// The kind of error that an SDK shows for a broken stream.
+fn kind_of(error: &BodyError) -> ErrorKind {
+    match error {
+        BodyError::Idle(_) | BodyError::Deadline(_) => ErrorKind::Timeout,
+        _ => ErrorKind::ServerError,
+    }
+}

@@ -1,0 +1,86 @@
+//! Reads a stream beside its way to the caller, without changing or delaying a byte.
+
+use bytes::Bytes;
+
+use super::sse::{FrameKind, Framer};
+use crate::dialect::{self, Dialect, Ending, Meaning};
+
+/// The longest event that is looked at. Longer ones pass unread; the watch then no longer knows
+/// whether the answer is complete until the next event tells it.
+const MAX_EVENT: usize = 1024 * 1024;
+
+/// What is known of a stream so far.
+#[derive(Debug)]
+pub struct Watch {
+    dialect: Dialect,
+    framer: Framer,
+    ending: Ending,
+    events: u64,
+}
+
+impl Watch {
+    /// At a stream's beginning.
+    #[must_use]
+    pub fn new(dialect: Dialect) -> Self {
+        Self { dialect, framer: Framer::new(MAX_EVENT), ending: Ending::new(dialect), events: 0 }
+    }
+
+    /// Notes a piece.
+    pub fn see(&mut self, piece: &Bytes) {
+        self.framer.push(piece.clone());
+        self.rest();
+    }
+
+    /// Notes a piece up to its first event, and gives that event's meaning once it is complete.
+    /// What follows in the piece must then be noted by [`Watch::rest`].
+    pub fn first_event(&mut self, piece: &Bytes) -> Option<Meaning> {
+        self.framer.push(piece.clone());
+        while let Some(frame) = self.framer.next_frame() {
+            if let Some(meaning) = self.note(&frame.kind) {
+                return Some(meaning);
+            }
+        }
+        None
+    }
+
+    /// Notes everything that has arrived and was not looked at.
+    pub fn rest(&mut self) {
+        while let Some(frame) = self.framer.next_frame() {
+            self.note(&frame.kind);
+        }
+    }
+
+    /// Gives the meaning of an event; comments and the like have none.
+    fn note(&mut self, kind: &FrameKind) -> Option<Meaning> {
+        let meaning = match kind {
+            FrameKind::Event(event) => {
+                let meaning = dialect::meaning(self.dialect, event);
+                self.ending.observe(event, &meaning);
+                meaning
+            }
+            // Too long to be looked at, and so certainly not an error.
+            FrameKind::Oversize => Meaning::Other,
+            FrameKind::Comment | FrameKind::Fields | FrameKind::Blank | FrameKind::Skipped => return None,
+        };
+        self.events += 1;
+        Some(meaning)
+    }
+
+    /// Whether the answer is whole; or the vendor itself has said that it failed, which is an end too.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.ending.has_failed() || self.ending.is_complete()
+    }
+
+    /// Whether an event of ours can stand here: not inside an event of the vendor's.
+    #[must_use]
+    pub fn can_take_an_event(&self) -> bool {
+        self.framer.at_boundary()
+    }
+
+    /// The number that the next event would carry where events are numbered.
+    #[must_use]
+    pub fn next_sequence(&self) -> Option<u64> {
+        Some(self.events)
+    }
+}

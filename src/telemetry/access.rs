@@ -1,0 +1,209 @@
+//! One line and one count for each request, when its answer has ended, whichever way.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::Metrics;
+use crate::{
+    body::{Body, BodyError},
+    call::{Call, CallId},
+};
+
+/// What became of a request, as its caller would put it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The upstream's answer arrived whole.
+    Served,
+    /// The upstream refused the request, and that was passed on: the caller's own fault.
+    Refused,
+    /// The vendor's account is out of money or quota; passed on at once.
+    Exhausted,
+    /// Something took the place of the upstream's answer.
+    Substituted,
+    /// A limit of ours refused it.
+    Limited,
+    /// The upstream failed and nothing could be put in its place: the caller saw an error.
+    Failed,
+    /// The answer began and broke.
+    Broken,
+    /// The caller left.
+    Abandoned,
+    /// The request was not acceptable to surgetank itself.
+    Rejected,
+}
+
+impl Outcome {
+    /// A label value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Refused => "refused",
+            Self::Exhausted => "exhausted",
+            Self::Substituted => "substituted",
+            Self::Limited => "limited",
+            Self::Failed => "failed",
+            Self::Broken => "broken",
+            Self::Abandoned => "abandoned",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Follows one request from its arrival; writes its line when dropped. Dropped without an answer, or
+/// with one that had not ended, the caller has left.
+#[derive(Debug)]
+pub struct Report {
+    metrics: Arc<Metrics>,
+    id: CallId,
+    arrived: Instant,
+    call: Arc<OnceLock<Arc<Call>>>,
+    outcome: Option<Outcome>,
+    status: Option<StatusCode>,
+    broken_by: Option<&'static str>,
+    bytes_out: u64,
+    finished: bool,
+}
+
+impl Report {
+    /// Begins with a request's arrival. `call` is set once the request is understood; from then on its
+    /// journal tells the rest.
+    #[must_use]
+    pub fn begin(metrics: Arc<Metrics>, id: CallId, arrived: Instant, call: Arc<OnceLock<Arc<Call>>>) -> Self {
+        metrics.in_flight.inc();
+        Self {
+            metrics,
+            id,
+            arrived,
+            call,
+            outcome: None,
+            status: None,
+            broken_by: None,
+            bytes_out: 0,
+            finished: false,
+        }
+    }
+
+    /// An answer is about to leave, and it means `outcome` if it arrives whole.
+    pub fn answered(&mut self, outcome: Outcome, status: StatusCode) {
+        self.outcome = Some(outcome);
+        self.status = Some(status);
+    }
+
+    fn final_outcome(&self) -> Outcome {
+        match self.outcome {
+            _ if self.broken_by.is_some() => Outcome::Broken,
+            Some(outcome) if self.finished => outcome,
+            _ => Outcome::Abandoned,
+        }
+    }
+
+    fn write(&self, outcome: Outcome) {
+        let duration_ms = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let status = self.status.map(|status| status.as_u16());
+        let Some(call) = self.call.get() else {
+            tracing::info!(request_id = self.id.as_str(), outcome = outcome.as_str(), status, duration_ms, "request");
+            return;
+        };
+        let journal = call.journal().clone();
+        tracing::info!(
+            request_id = self.id.as_str(),
+            route = call.route.name(),
+            dialect = call.dialect.as_str(),
+            outcome = outcome.as_str(),
+            status,
+            upstream = journal.upstream.as_ref().map(|upstream| upstream.name.as_ref()),
+            upstream_status = journal.upstream_status,
+            class = journal.class.map(crate::retry::triage::Class::as_str),
+            attempts = journal.attempts,
+            waited_ms = u64::try_from(journal.waited.as_millis()).unwrap_or(u64::MAX),
+            first_byte_ms = journal.first_byte.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            gave_up = journal.gave_up,
+            substituted = journal.substituted,
+            broken_by = self.broken_by,
+            bytes_out = self.bytes_out,
+            duration_ms,
+            "request"
+        );
+    }
+
+    fn count(&self, outcome: Outcome) {
+        let (route, dialect) =
+            self.call.get().map_or(("none", "none"), |call| (call.route.name(), call.dialect.as_str()));
+        self.metrics.requests.with_label_values(&[route, dialect, outcome.as_str()]).inc();
+        self.metrics.request_seconds.with_label_values(&[outcome.as_str()]).observe(self.arrived.elapsed().as_secs_f64());
+        let Some(call) = self.call.get() else { return };
+        let journal = call.journal();
+        if outcome == Outcome::Served && journal.attempts > 1 {
+            self.metrics.saved.inc();
+        }
+        if let (Some(cause), Some(upstream)) = (self.broken_by, &journal.upstream) {
+            self.metrics.broken.with_label_values(&[upstream.name.as_ref(), cause]).inc();
+        }
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        self.metrics.in_flight.dec();
+        let outcome = self.final_outcome();
+        self.count(outcome);
+        self.write(outcome);
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// An answer's body under a report.
+    #[derive(Debug)]
+    pub struct Observed {
+        #[pin]
+        body: Body,
+        report: Report,
+    }
+}
+
+impl Observed {
+    /// Watches `body`. A body that has no bytes counts as ended at once: hyper does not poll it.
+    #[must_use]
+    pub fn new(body: Body, mut report: Report) -> Self {
+        report.finished = http_body::Body::is_end_stream(&body);
+        Self { body, report }
+    }
+}
+
+impl http_body::Body for Observed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut this = self.project();
+        let polled = this.body.as_mut().poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.report.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+                // hyper stops polling here when the length is known, so the end shows only now.
+                this.report.finished |= this.body.is_end_stream();
+            }
+            Poll::Ready(Some(Err(error))) => this.report.broken_by = Some(error.cause()),
+            Poll::Ready(None) => this.report.finished = true,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,198 @@
+//! The metric families, each with the operator's question that it answers.
+//!
+//! Label values come from the configuration file (routes, upstreams) or from closed enums, so the
+//! number of series is fixed at start: `routes × dialects × outcomes` and `upstreams × classes × 2`
+//! are the largest products.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    core::Collector,
+};
+
+/// Seconds to the first byte: from a cached answer to a reasoning model's long silence.
+const FIRST_BYTE_BUCKETS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0];
+
+/// Seconds of a whole request, streams included.
+const DURATION_BUCKETS: &[f64] = &[0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0];
+
+/// All families, registered once; parts of the program hold handles, never names.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// What became of the callers' requests.
+    pub requests: IntCounterVec,
+    /// How long they took, whole streams included.
+    pub request_seconds: HistogramVec,
+    /// What the upstreams said to each attempt; `attempt="retry"` over all is the amplification.
+    pub attempts: IntCounterVec,
+    /// Why a failed attempt was not followed by another.
+    pub retries_denied: IntCounterVec,
+    /// How long an upstream takes to its first byte.
+    pub first_byte_seconds: HistogramVec,
+    /// Requests that only a retry could serve: what surgetank is for.
+    pub saved: IntCounter,
+    /// Time that requests were made to wait, by reason.
+    pub waited_seconds: prometheus::CounterVec,
+    /// Bytes of prompts that were sent again.
+    pub resent_bytes: IntCounter,
+    /// Substituted answers by kind and by the class of failure behind them.
+    pub fallbacks: IntCounterVec,
+    /// Streams that did not end as an answer must.
+    pub broken: IntCounterVec,
+    /// Requests refused by a user's limit.
+    pub limited: IntCounterVec,
+    /// Requests that a lane did not let through.
+    pub lane_refused: IntCounterVec,
+    /// Requests that went out without the protection of a retry, because their body was too large to hold.
+    pub unprotected: IntCounter,
+    /// Requests whose answer has not ended.
+    pub in_flight: IntGauge,
+    /// Live connections of callers.
+    pub connections: IntGauge,
+    /// Bytes of bodies held in memory.
+    pub held_bytes: IntGauge,
+    /// Users known to the limiter.
+    pub users: IntGauge,
+    /// Handlers that panicked; anything above zero is a bug.
+    pub panics: IntCounter,
+}
+
+impl Metrics {
+    /// Registers every family.
+    ///
+    /// # Errors
+    /// When two families share a name, which a test rules out.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let add = Adder(&registry);
+        add.collector(prometheus::process_collector::ProcessCollector::for_self())?;
+        let build = add.counters("surgetank_build_info", "A constant 1 with the version that runs.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
+        Ok(Self {
+            requests: add.counters(
+                "surgetank_requests_total",
+                "Requests of callers by route, dialect and what became of them.",
+                &["route", "dialect", "outcome"],
+            )?,
+            request_seconds: add.histograms(
+                "surgetank_request_seconds",
+                "From a request's arrival to the end of its answer.",
+                &["outcome"],
+                DURATION_BUCKETS,
+            )?,
+            attempts: add.counters(
+                "surgetank_upstream_attempts_total",
+                "Attempts on an upstream by triage class; attempt=\"retry\" are all but the first of a request.",
+                &["upstream", "class", "attempt"],
+            )?,
+            retries_denied: add.counters(
+                "surgetank_retries_denied_total",
+                "Failed attempts that were not followed by another, by reason.",
+                &["upstream", "reason"],
+            )?,
+            first_byte_seconds: add.histograms(
+                "surgetank_first_byte_seconds",
+                "From sending an attempt to the first byte of its answer (of a stream: its first event).",
+                &["upstream"],
+                FIRST_BYTE_BUCKETS,
+            )?,
+            saved: add.counter("surgetank_requests_saved_total", "Requests that were served only because they were retried.")?,
+            waited_seconds: add.seconds("surgetank_waited_seconds_total", "Time that requests waited on purpose.", &["reason"])?,
+            resent_bytes: add.counter("surgetank_resent_bytes_total", "Bytes of request bodies that were sent again.")?,
+            fallbacks: add.counters(
+                "surgetank_fallback_total",
+                "Answers that were substituted, by kind and by the class of the failure behind them.",
+                &["kind", "cause"],
+            )?,
+            broken: add.counters(
+                "surgetank_stream_broken_total",
+                "Answers that broke after their first byte had left.",
+                &["upstream", "cause"],
+            )?,
+            limited: add.counters("surgetank_limited_total", "Requests refused by a user's limit.", &["rule"])?,
+            lane_refused: add.counters(
+                "surgetank_lane_refused_total",
+                "Requests that were not sent because their wait would have been in vain, by reason.",
+                &["upstream", "reason"],
+            )?,
+            unprotected: add.counter(
+                "surgetank_unprotected_requests_total",
+                "Requests whose body was too large to hold, and which could therefore not be retried.",
+            )?,
+            in_flight: add.gauge("surgetank_in_flight_requests", "Requests whose answer has not ended.")?,
+            connections: add.gauge("surgetank_connections", "Live connections of callers.")?,
+            held_bytes: add.gauge("surgetank_held_bytes", "Bytes of bodies held in memory for retries.")?,
+            users: add.gauge("surgetank_limited_users", "Users known to the limiter.")?,
+            panics: add.counter("surgetank_panics_total", "Requests that ended in a panic of ours.")?,
+            registry,
+        })
+    }
+
+    /// The exposition format, as `/metrics` serves it.
+    #[must_use]
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        // Writing to memory cannot fail; a family that cannot be encoded is left out.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        text
+    }
+
+    /// Counts a deliberate wait.
+    pub fn waited(&self, reason: &str, time: Duration) {
+        self.waited_seconds.with_label_values(&[reason]).inc_by(time.as_secs_f64());
+    }
+}
+
+/// Makes and registers families.
+struct Adder<'a>(&'a Registry);
+
+impl Adder<'_> {
+    fn collector<C: Collector + 'static>(&self, collector: C) -> prometheus::Result<()> {
+        self.0.register(Box::new(collector))
+    }
+
+    fn registered<C: Collector + Clone + 'static>(&self, collector: C) -> prometheus::Result<C> {
+        self.collector(collector.clone()).map(|()| collector)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.registered(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<prometheus::CounterVec> {
+        self.registered(prometheus::CounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> prometheus::Result<HistogramVec> {
+        self.registered(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.registered(IntCounter::new(name, help)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.registered(IntGauge::new(name, help)?)
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_registers_and_is_exposed_with_its_help() {
+        let metrics = Metrics::new().expect("no name twice");
+        metrics.requests.with_label_values(&["default", "openai_chat", "served"]).inc();
+        metrics.waited("backoff", Duration::from_millis(1500));
+        let text = String::from_utf8(metrics.render()).expect("text");
+        assert!(text.contains("surgetank_requests_total{dialect=\"openai_chat\",outcome=\"served\",route=\"default\"} 1"), "{text}");
+        assert!(text.contains("surgetank_waited_seconds_total{reason=\"backoff\"} 1.5"));
+        assert!(text.contains("surgetank_build_info{version="));
+        assert!(text.contains("# HELP surgetank_panics_total"));
+        assert!(text.contains("process_cpu_seconds_total"));
+    }
+}

@@ -1,0 +1,11 @@
+//! What the operator sees: metrics and the log. Only this module names a metric.
+//!
+//! A failure is told once, where it is handled. A user, a prompt or a credential is never a label
+//! and never a field.
+
+mod access;
+pub mod logs;
+pub mod metrics;
+
+pub use access::{Observed, Outcome, Report};
+pub use metrics::Metrics;

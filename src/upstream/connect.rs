@@ -1,0 +1,134 @@
+//! Connecting, TLS included, within one timeout; and knowing whether a connection had served before.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection, HttpConnector},
+    rt::TokioIo,
+};
+use tokio::net::TcpStream;
+use tower::Service;
+
+/// How long to try one address family before the other is tried beside it (RFC 8305).
+const HAPPY_EYEBALLS: Duration = Duration::from_millis(250);
+
+/// TCP keep-alive probes: a vendor that vanished without a FIN is noticed while a stream is silent.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// Opens connections to one upstream.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    https: HttpsConnector<HttpConnector>,
+    timeout: Duration,
+}
+
+impl Connector {
+    pub(super) fn new(tls: &Arc<rustls::ClientConfig>, http2: bool, timeout: Duration) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(TCP_KEEPALIVE));
+        tcp.set_happy_eyeballs_timeout(Some(HAPPY_EYEBALLS));
+        let schemes = HttpsConnectorBuilder::new().with_tls_config(tls.as_ref().clone()).https_or_http();
+        let https = if http2 { schemes.enable_http2().wrap_connector(tcp) } else { schemes.enable_http1().wrap_connector(tcp) };
+        Self { https, timeout }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = Marked;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, Result<Marked, io::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        self.https.poll_ready(cx).map_err(io::Error::other)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (connecting, timeout) = (self.https.call(uri), self.timeout);
+        Box::pin(async move {
+            match tokio::time::timeout(timeout, connecting).await {
+                Ok(connected) => connected
+                    .map(|stream| Marked { stream, reused: Reused::default() })
+                    .map_err(io::Error::other),
+                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took longer than `timeouts.connect`")),
+            }
+        })
+    }
+}
+
+/// Whether a connection had carried an earlier request. A failure on such a connection most often
+/// means that the server had just closed it for idleness, so it says nothing about the server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reused(Arc<AtomicBool>);
+
+impl Reused {
+    pub(super) fn is_reused(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// An answer has come over this connection: whatever follows on it is a reuse.
+    pub(super) fn answered(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A connection that carries [`Reused`] into the answers and errors of its requests.
+#[derive(Debug)]
+pub(super) struct Marked {
+    stream: Stream,
+    reused: Reused,
+}
+
+impl Connection for Marked {
+    fn connected(&self) -> Connected {
+        self.stream.connected().extra(self.reused.clone())
+    }
+}
+
+impl Read for Marked {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl Write for Marked {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,124 @@
+//! Why no answer came, told apart by one question: can the upstream have acted on the request?
+
+use std::io;
+
+use crate::retry::triage::{Outcome, Transport};
+
+/// A request ended without an answer's head.
+///
+/// The text comes from a fixed vocabulary: errors of HTTP clients like to quote the URL, and URLs
+/// of some vendors carry the key in their query.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .kind.describe())]
+pub struct SendError {
+    kind: SendErrorKind,
+}
+
+/// What went wrong.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum SendErrorKind {
+    /// The name could not be resolved, or nobody listens, or TLS failed: nothing was sent.
+    Connect,
+    /// The same, because `timeouts.connect` ran out.
+    ConnectTimeout,
+    /// The connection was closed before the request was written to it.
+    ClosedBeforeWrite,
+    /// A kept connection closed under the request, before any byte of an answer.
+    ReusedConnectionClosed,
+    /// A fresh connection closed or was reset before an answer's head was complete.
+    Reset,
+    /// What came back is not HTTP.
+    Malformed,
+    /// The body could not be sent a second time, or the caller's own upload broke.
+    Spent,
+}
+
+impl SendErrorKind {
+    /// In a sentence, from a fixed vocabulary.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Connect => "could not connect to the upstream",
+            Self::ConnectTimeout => "connecting to the upstream took longer than `timeouts.connect`",
+            Self::ClosedBeforeWrite => "the upstream closed the connection before the request was sent",
+            Self::ReusedConnectionClosed => "the upstream closed a kept connection instead of answering",
+            Self::Reset => "the upstream closed the connection instead of answering",
+            Self::Malformed => "the upstream's answer is not valid HTTP",
+            Self::Spent => "the request's body could not be sent",
+        }
+    }
+
+    /// The same in the words of triage.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        Outcome::Transport(match self {
+            Self::Connect | Self::ConnectTimeout => Transport::Connect,
+            Self::ClosedBeforeWrite => Transport::ClosedBeforeWrite,
+            Self::ReusedConnectionClosed => Transport::ReusedConnectionClosed,
+            Self::Reset => Transport::Reset,
+            Self::Malformed => Transport::Malformed,
+            // Only a body that comes from the caller can fail to be sent.
+            Self::Spent => return Outcome::CallerLeft,
+        })
+    }
+}
+
+impl SendError {
+    pub(super) fn spent() -> Self {
+        Self { kind: SendErrorKind::Spent }
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn kind(&self) -> SendErrorKind {
+        self.kind
+    }
+
+    pub(super) fn from_client(error: &hyper_util::client::legacy::Error, reused: bool) -> Self {
+        let kind = if error.is_connect() { connect_kind(error) } else { exchange_kind(error, reused) };
+        // The chain may hold host names and certificates' subjects, but never the URL or a header.
+        tracing::debug!(?kind, cause = deepest(error), "no answer from the upstream");
+        Self { kind }
+    }
+}
+
+fn connect_kind(error: &hyper_util::client::legacy::Error) -> SendErrorKind {
+    match find::<io::Error>(error).map(io::Error::kind) {
+        Some(io::ErrorKind::TimedOut) => SendErrorKind::ConnectTimeout,
+        _ => SendErrorKind::Connect,
+    }
+}
+
+fn exchange_kind(error: &hyper_util::client::legacy::Error, reused: bool) -> SendErrorKind {
+    let Some(error) = find::<hyper::Error>(error) else { return SendErrorKind::Reset };
+    if error.is_canceled() {
+        SendErrorKind::ClosedBeforeWrite
+    } else if error.is_parse() {
+        SendErrorKind::Malformed
+    } else if error.is_user() {
+        SendErrorKind::Spent
+    } else if reused {
+        SendErrorKind::ReusedConnectionClosed
+    } else {
+        SendErrorKind::Reset
+    }
+}
+
+fn find<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+    let mut error = Some(error);
+    while let Some(link) = error {
+        if let Some(found) = link.downcast_ref() {
+            return Some(found);
+        }
+        error = link.source();
+    }
+    None
+}
+
+fn deepest(error: &hyper_util::client::legacy::Error) -> String {
+    let mut last: &dyn std::error::Error = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}

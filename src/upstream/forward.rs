@@ -1,0 +1,255 @@
+//! What changes between the caller's message and the upstream's, and back. This is the complete list
+//! of edits that surgetank makes; everything else arrives as it was sent.
+//!
+//! Fields that speak of one connection only are left out (RFC 9110 §7.6.1), `Host` names the
+//! upstream, `Via` is added, our own `x-surgetank-*` fields end here, a configured credential
+//! replaces the caller's, a configured model replaces the request's.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header, uri::PathAndQuery};
+
+use super::Upstream;
+use crate::{
+    body::{self, Body},
+    call::{Attempt, Call},
+    dialect::{self, Vendor},
+};
+
+/// Our part of `Via`, told apart from another surgetank's by a number in its comment.
+pub mod via {
+    use std::sync::LazyLock;
+
+    use http::{HeaderMap, HeaderValue, header};
+    use rand::Rng as _;
+
+    /// How this process calls itself. A chain of several surgetanks is legal; a loop through one is not.
+    static OURS: LazyLock<String> = LazyLock::new(|| format!("1.1 surgetank ({:016x})", rand::rng().next_u64()));
+
+    pub(super) fn value() -> HeaderValue {
+        HeaderValue::from_str(&OURS).unwrap_or_else(|_| HeaderValue::from_static("1.1 surgetank"))
+    }
+
+    /// Whether a request has already passed through this process.
+    #[must_use]
+    pub fn is_loop(headers: &HeaderMap) -> bool {
+        let passed = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains(OURS.as_str()));
+        headers.get_all(header::VIA).iter().any(passed)
+    }
+}
+
+const X_API_KEY: &str = "x-api-key";
+const API_KEY: &str = "api-key";
+const OUR_PREFIX: &str = "x-surgetank-";
+
+/// Builds the request of one attempt. `None` when the body was already spent.
+pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
+    let Attempt { call, upstream, upload, .. } = attempt;
+    let replaced = replaced_model(call, upstream);
+    let headers = request_headers(call, upstream, replaced.as_ref());
+    let body = match replaced {
+        Some(bytes) => body::full(bytes),
+        None => call.payload.send()?,
+    };
+    let body = match upload {
+        Some(upload) => upload.watch(body),
+        None => body,
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = call.method.clone();
+    *request.uri_mut() = uri(upstream, &call.target)?;
+    *request.version_mut() = if upstream.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    *request.headers_mut() = headers;
+    *request.extensions_mut() = call.extensions.clone();
+    Some(request)
+}
+
+/// The body with the upstream's own model in it, where it names one and the request has one.
+fn replaced_model(call: &Call, upstream: &Upstream) -> Option<Bytes> {
+    let (model, span, bytes) = (upstream.model.as_ref()?, call.ask.model_span.clone()?, call.payload.bytes()?);
+    dialect::ask::replace_model(bytes, span, model).map(Into::into)
+}
+
+/// The raw target behind the upstream's own prefix. It cannot leave the prefix by being normalised,
+/// because nothing here normalises.
+fn uri(upstream: &Upstream, target: &PathAndQuery) -> Option<Uri> {
+    let target = if upstream.path_prefix.is_empty() {
+        target.clone()
+    } else {
+        PathAndQuery::try_from(format!("{}{target}", upstream.path_prefix)).ok()?
+    };
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(upstream.scheme.clone());
+    parts.authority = Some(upstream.authority.clone());
+    parts.path_and_query = Some(target);
+    Uri::from_parts(parts).ok()
+}
+
+fn request_headers(call: &Call, upstream: &Upstream, replaced: Option<&Bytes>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(call.headers.keys_len() + 2);
+    headers.insert(header::HOST, upstream.host.clone());
+    let named = Nominated::by(&call.headers);
+    let own_credential = upstream.credential.is_some();
+    for (name, value) in &call.headers {
+        let dropped = is_hop_by_hop(name)
+            || named.names(name)
+            || matches!(*name, header::HOST | header::EXPECT)
+            || name.as_str().starts_with(OUR_PREFIX)
+            || (own_credential && is_credential(name))
+            || (*name == header::CONTENT_LENGTH && (replaced.is_some() || call.payload.has_trailers()));
+        if !dropped {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    if asks_for_trailers(&call.headers) {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if own_credential {
+        set_credential(&mut headers, call, upstream);
+    }
+    if upstream.via {
+        headers.append(header::VIA, via::value());
+    }
+    headers
+}
+
+/// Puts the configured credential where the caller had its own; a caller without one gets it where
+/// the vendor's documentation puts it.
+fn set_credential(headers: &mut HeaderMap, call: &Call, upstream: &Upstream) {
+    let (name, prefix) = if call.headers.contains_key(API_KEY) {
+        (API_KEY, "")
+    } else if call.headers.contains_key(X_API_KEY)
+        || (call.dialect.vendor() == Vendor::Anthropic && !call.headers.contains_key(header::AUTHORIZATION))
+    {
+        (X_API_KEY, "")
+    } else {
+        ("authorization", "Bearer ")
+    };
+    if let Some(value) = upstream.credential_value(prefix) {
+        headers.insert(name, value);
+    }
+}
+
+/// Cleans the fields of an upstream's answer for the caller: framing is made anew by hyper, so a
+/// contradictory pair of Content-Length and Transfer-Encoding is not handed on.
+pub fn clean_response(headers: &mut HeaderMap) {
+    let named = Nominated::by(headers);
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let must_change = headers.keys().any(|name| is_hop_by_hop(name) || named.names(name));
+    if !must_change {
+        return;
+    }
+    // Rebuilt rather than removed from: removing swaps entries, and the order would change.
+    let mut clean = HeaderMap::with_capacity(headers.keys_len());
+    for (name, value) in headers.iter() {
+        let dropped = is_hop_by_hop(name) || named.names(name) || (chunked && *name == header::CONTENT_LENGTH);
+        if !dropped {
+            clean.append(name.clone(), value.clone());
+        }
+    }
+    *headers = clean;
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "http2-settings"
+    )
+}
+
+fn is_credential(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "authorization" | X_API_KEY | API_KEY)
+}
+
+fn asks_for_trailers(headers: &HeaderMap) -> bool {
+    let tokens = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|text| text.split(',').any(|token| token.trim().eq_ignore_ascii_case("trailers")))
+    };
+    headers.get_all(header::TE).iter().any(tokens)
+}
+
+/// The fields that `Connection` declares to be of this connection only.
+struct Nominated(Vec<String>);
+
+impl Nominated {
+    fn by(headers: &HeaderMap) -> Self {
+        let mut names = Vec::new();
+        for value in headers.get_all(header::CONNECTION) {
+            let tokens = value.to_str().unwrap_or_default().split(',').map(|token| token.trim().to_ascii_lowercase());
+            names.extend(tokens.filter(|token| !matches!(token.as_str(), "" | "close" | "keep-alive")));
+        }
+        Self(names)
+    }
+
+    /// A nomination cannot take away what makes the message what it is: that would let a caller
+    /// strip the length or the key from a request behind our back.
+    fn names(&self, name: &HeaderName) -> bool {
+        let protected = is_credential(name)
+            || matches!(name.as_str(), "host" | "content-length" | "content-type" | "content-encoding");
+        !self.0.is_empty() && !protected && self.0.iter().any(|nominated| nominated == name.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let fields = fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    #[test]
+    fn an_answer_loses_only_what_speaks_of_its_connection() {
+        let mut headers = map(&[
+            ("connection", "close, X-Hop, content-type"),
+            ("x-hop", "1"),
+            ("content-type", "application/json"),
+            ("set-cookie", "a"),
+            ("keep-alive", "timeout=5"),
+            ("set-cookie", "b"),
+            ("x-custom", "kept"),
+        ]);
+        clean_response(&mut headers);
+        let left: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(
+            left,
+            [("content-type", "application/json"), ("set-cookie", "a"), ("set-cookie", "b"), ("x-custom", "kept")]
+        );
+    }
+
+    #[test]
+    fn a_contradictory_length_is_dropped_and_an_honest_one_kept() {
+        let mut both = map(&[("content-length", "5"), ("transfer-encoding", "chunked")]);
+        clean_response(&mut both);
+        assert!(both.is_empty());
+        let mut one = map(&[("content-length", "5"), ("date", "today")]);
+        clean_response(&mut one);
+        assert_eq!(one.len(), 2);
+    }
+
+    #[test]
+    fn trailers_are_asked_for_in_any_list() {
+        assert!(asks_for_trailers(&map(&[("te", "gzip, Trailers")])));
+        assert!(!asks_for_trailers(&map(&[("te", "gzip")])));
+    }
+
+    #[test]
+    fn our_own_via_is_recognised_and_another_surgetank_is_not_a_loop() {
+        let mut headers = map(&[("via", "1.1 surgetank (0000000000000000)")]);
+        assert!(!via::is_loop(&headers));
+        headers.append(header::VIA, via::value());
+        assert!(via::is_loop(&headers));
+    }
+}

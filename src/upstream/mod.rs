@@ -1,0 +1,176 @@
+//! The only part of surgetank that opens connections outward.
+//!
+//! It sends exactly one request for one [`Attempt`]: no retries, no redirects, no decompression, no
+//! system proxy, no cookies. The target goes out with the bytes that came in. Upstreams are spoken
+//! to in HTTP/1.1 unless `http2` is set: on one HTTP/2 connection a single stalled reader can end
+//! the streams of all its neighbours, and token streams are just the traffic that triggers it.
+
+mod connect;
+mod error;
+pub mod forward;
+mod tls;
+pub mod upload;
+
+pub use error::{SendError, SendErrorKind};
+pub use tls::trust;
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Response, uri::Authority, uri::Scheme};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioTimer},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::{body::Body, call::Attempt, config};
+use connect::{Connector, Reused};
+
+/// Idle connections are closed before the usual 60 s of vendors and load balancers, so that a
+/// request seldom meets one that is just being closed.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+
+/// Idle connections kept for one upstream on one core.
+const POOL_SIZE: usize = 128;
+
+/// The head of an upstream's answer.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// A place to send requests to, with everything resolved that a request would otherwise look up.
+pub struct Upstream {
+    /// Its place in the configuration, and in every table by upstream.
+    pub index: usize,
+    /// Its name in the configuration; a metric label, bounded by the file.
+    pub name: Arc<str>,
+    /// `http` or `https`.
+    pub scheme: Scheme,
+    /// Host and port.
+    pub authority: Authority,
+    /// Put before every target; empty or `/…` without a slash at its end.
+    pub path_prefix: Arc<str>,
+    /// What `Host` says to it.
+    pub host: HeaderValue,
+    /// Replaces the caller's own, where configured.
+    pub credential: Option<SecretString>,
+    /// Replaces the request's model, where configured.
+    pub model: Option<Arc<str>>,
+    /// The part of the vendor's quota that this instance may use.
+    pub quota_share: f64,
+    /// Connect, first byte, idle and total.
+    pub timeouts: config::Timeouts,
+    /// Speak HTTP/2.
+    pub http2: bool,
+    /// Whether requests carry `Via`.
+    pub via: bool,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("name", &self.name).field("authority", &self.authority).finish_non_exhaustive()
+    }
+}
+
+impl Upstream {
+    /// Resolves one upstream of the configuration; `credential` is its secret, already read.
+    #[must_use]
+    pub fn new(index: usize, config: &config::Upstream, credential: Option<SecretString>, via: bool) -> Self {
+        let authority = config.base_url.authority.clone();
+        let host = HeaderValue::from_str(authority.as_str()).unwrap_or_else(|_| HeaderValue::from_static(""));
+        Self {
+            index,
+            name: config.name.as_str().into(),
+            scheme: config.base_url.scheme.clone(),
+            path_prefix: config.base_url.path_prefix.trim_end_matches('/').into(),
+            host,
+            authority,
+            credential,
+            model: config.model.as_deref().map(Into::into),
+            quota_share: config.quota_share,
+            timeouts: config.timeouts.clone(),
+            http2: config.http2,
+            via,
+        }
+    }
+
+    /// The configured credential as a field value that no debug output shows.
+    fn credential_value(&self, prefix: &str) -> Option<HeaderValue> {
+        let secret = self.credential.as_ref()?;
+        let mut value = HeaderValue::from_str(&format!("{prefix}{}", secret.expose_secret())).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+type HttpClient = Client<Connector, Body>;
+
+/// The connections of one worker to all upstreams. Must be made and used inside that worker's runtime.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    clients: Arc<[HttpClient]>,
+}
+
+impl Pool {
+    /// One client for each upstream, without any connection yet.
+    #[must_use]
+    pub fn new(upstreams: &[Arc<Upstream>], tls: &Arc<rustls::ClientConfig>) -> Self {
+        Self { clients: upstreams.iter().map(|upstream| client(upstream, tls)).collect() }
+    }
+}
+
+fn client(upstream: &Upstream, tls: &Arc<rustls::ClientConfig>) -> HttpClient {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(POOL_SIZE)
+        .retry_canceled_requests(false) // every attempt is ours to count
+        .set_host(false)
+        .http1_preserve_header_case(true)
+        .http1_max_buf_size(MAX_HEAD)
+        .http2_only(upstream.http2)
+        .build(Connector::new(tls, upstream.http2, upstream.timeouts.connect))
+}
+
+impl tower::Service<Attempt> for Pool {
+    type Response = Response<Incoming>;
+    type Error = SendError;
+    type Future = BoxFuture<'static, Result<Response<Incoming>, SendError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, attempt: Attempt) -> Self::Future {
+        let Some(client) = self.clients.get(attempt.upstream.index).cloned() else {
+            return Box::pin(std::future::ready(Err(SendError::spent())));
+        };
+        Box::pin(async move {
+            let request = forward::request(&attempt).ok_or_else(SendError::spent)?;
+            match client.request(request).await {
+                Ok(response) => {
+                    if let Some(connection) = response.extensions().get::<Reused>() {
+                        connection.answered();
+                    }
+                    Ok(response)
+                }
+                Err(error) => Err(SendError::from_client(&error, was_reused(&error))),
+            }
+        })
+    }
+}
+
+/// A connection's extras survive in the errors of the requests on it.
+fn was_reused(error: &hyper_util::client::legacy::Error) -> bool {
+    let mut extras = http::Extensions::new();
+    if let Some(connection) = error.connect_info() {
+        connection.get_extras(&mut extras);
+    }
+    extras.get::<Reused>().is_some_and(Reused::is_reused)
+}
+

@@ -1,0 +1,113 @@
+//! Long uploads: the first byte of an answer cannot be expected before the request has left.
+
+use std::{
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use tokio::time::{Instant, sleep_until};
+
+use crate::body::{Body, BodyError};
+
+/// Bodies above this size are watched; smaller ones leave in one or two writes.
+pub const WATCHED_FROM: usize = 256 * 1024;
+
+/// When the body of one attempt last made progress.
+#[derive(Clone, Debug)]
+pub struct Upload(Arc<Mutex<Instant>>);
+
+impl Upload {
+    /// Begins now.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn last_progress(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wraps the body so that each piece that leaves is noted.
+    pub(super) fn watch(&self, body: Body) -> Body {
+        Watched { body, upload: self.clone() }.boxed_unsync()
+    }
+
+    /// Waits for `sending` until `silence` has passed without a piece leaving, or until `at_most`.
+    /// `None` when that came first.
+    pub async fn wait_for<T>(&self, sending: impl Future<Output = T>, silence: Duration, at_most: Instant) -> Option<T> {
+        let mut sending = pin!(sending);
+        loop {
+            let give_up = at_most.min(self.last_progress() + silence);
+            tokio::select! {
+                biased;
+                sent = &mut sending => return Some(sent),
+                () = sleep_until(give_up) => {
+                    if Instant::now() >= at_most.min(self.last_progress() + silence) {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Watched {
+    body: Body,
+    upload: Upload,
+}
+
+impl http_body::Body for Watched {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            *self.upload.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_progressing_upload_may_outlast_the_silence_and_a_stalled_one_may_not() {
+        let upload = Upload::begin();
+        let (start, silence, far) = (Instant::now(), Duration::from_secs(10), Instant::now() + Duration::from_secs(1000));
+        let progressing = async {
+            for _ in 0..5 {
+                tokio::time::sleep(Duration::from_secs(8)).await;
+                *upload.0.lock().unwrap() = Instant::now();
+            }
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            "answered"
+        };
+        assert_eq!(upload.wait_for(progressing, silence, far).await, Some("answered"));
+        assert_eq!(start.elapsed().as_secs(), 49);
+
+        let stalled = Upload::begin();
+        let start = Instant::now();
+        assert_eq!(stalled.wait_for(std::future::pending::<()>(), silence, far).await, None);
+        assert_eq!(start.elapsed().as_secs(), 10);
+        let start = Instant::now();
+        let fresh = Upload::begin();
+        assert_eq!(fresh.wait_for(std::future::pending::<()>(), silence, start + Duration::from_secs(1)).await, None);
+        assert_eq!(start.elapsed().as_secs(), 1, "never beyond the caller's time");
+    }
+}

@@ -1,0 +1,430 @@
+//! A discrete-event simulator: callers, their retries and lanes on one side, the vendor on the other.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use surgetank::lane::{
+    LaneCore, LaneSettings, Next, Outcome, RetryClass, RetryToken, SendId, Ticket, TicketId,
+    UserKey,
+};
+use tokio::time::Instant;
+
+use super::ideal;
+use super::scenario::{FaultKind, Policy, Scenario};
+use super::vendor::{Answer, VendorState, between};
+
+const MAX_RETRIES: u32 = 3;
+const HINT_CAP: Duration = Duration::from_secs(60);
+
+/// Somebody who asks once, and waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    pub arrives: f64,
+    user: UserKey,
+    instance: usize,
+    light: bool,
+}
+
+/// What one run came to.
+#[derive(Debug, Default)]
+pub struct Run {
+    pub asked: usize,
+    pub served: usize,
+    pub ideal: usize,
+    pub calls: usize,
+    pub throttled: usize,
+    pub light_asked: usize,
+    pub light_served: usize,
+    pub max_probes: usize,
+    /// Calls before a hint's end or after their caller's patience.
+    pub violations: usize,
+    waits: Vec<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Event {
+    Arrive { caller: usize },
+    Retry { caller: usize, token: RetryToken },
+    Answer { call: usize },
+    End { call: usize },
+    Poll { instance: usize, number: u64 },
+}
+
+/// A call on its way.
+struct Call {
+    caller: usize,
+    send: Option<SendId>,
+    probe: bool,
+    sent: f64,
+    answer: Answer,
+}
+
+struct Instance {
+    core: LaneCore,
+    waiting: HashMap<TicketId, usize>,
+    /// The number of the one poll that is still wanted.
+    wanted: u64,
+    hinted_until: f64,
+    probe: Option<usize>,
+}
+
+struct Storm<'a> {
+    scenario: &'a Scenario,
+    vendor: VendorState<'a>,
+    callers: Vec<Caller>,
+    attempts: Vec<u32>,
+    instances: Vec<Instance>,
+    calls: Vec<Call>,
+    events: BinaryHeap<Reverse<(u64, usize)>>,
+    log: Vec<Event>,
+    origin: Instant,
+    now: f64,
+    rng: SmallRng,
+    run: Run,
+}
+
+/// Plays one scenario with one seed.
+pub fn play(scenario: &Scenario, seed: u64) -> Run {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let callers = callers(scenario, &mut rng);
+    let settings = LaneSettings {
+        hint_cap: HINT_CAP,
+        quota_share: scenario.quota_share.unwrap_or(1.0),
+        ..LaneSettings::default()
+    };
+    let instance = |_| Instance {
+        core: LaneCore::new(settings.clone()),
+        waiting: HashMap::new(),
+        wanted: 0,
+        hinted_until: 0.0,
+        probe: None,
+    };
+    let mut storm = Storm {
+        scenario,
+        vendor: VendorState::new(&scenario.vendor),
+        attempts: vec![0; callers.len()],
+        run: Run {
+            asked: callers.len(),
+            ideal: ideal::served(scenario, &callers),
+            ..Run::default()
+        },
+        instances: (0..scenario.instances).map(instance).collect(),
+        callers,
+        calls: Vec::new(),
+        events: BinaryHeap::new(),
+        log: Vec::new(),
+        origin: Instant::now(),
+        now: 0.0,
+        rng,
+    };
+    storm.run.light_asked = storm.callers.iter().filter(|caller| caller.light).count();
+    for (index, caller) in storm.callers.clone().iter().enumerate() {
+        storm.at(caller.arrives, Event::Arrive { caller: index });
+    }
+    storm.play();
+    storm.run
+}
+
+fn callers(scenario: &Scenario, rng: &mut SmallRng) -> Vec<Caller> {
+    let mut callers = Vec::new();
+    let mut first_user = 0;
+    for group in &scenario.callers {
+        for call in 0..group.calls {
+            callers.push(Caller {
+                arrives: between((group.from, group.to.max(group.from)), rng),
+                user: UserKey(first_user + call % group.users),
+                instance: rng.random_range(0..scenario.instances),
+                light: group.light,
+            });
+        }
+        first_user += group.users;
+    }
+    callers.sort_by(|a, b| a.arrives.total_cmp(&b.arrives));
+    callers
+}
+
+impl Storm<'_> {
+    fn at(&mut self, when: f64, event: Event) {
+        self.log.push(event);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "minutes, in microseconds"
+        )]
+        let micros = (when * 1e6).ceil() as u64;
+        self.events.push(Reverse((micros, self.log.len() - 1)));
+    }
+
+    fn play(&mut self) {
+        while let Some(Reverse((micros, index))) = self.events.pop() {
+            self.now = micros as f64 / 1e6;
+            match self.log[index] {
+                Event::Arrive { caller } => self.ask(caller, None),
+                Event::Retry { caller, token } => self.ask(caller, Some(token)),
+                Event::Answer { call } => self.answered(call),
+                Event::End { call } => self.ended(call),
+                Event::Poll { instance, number } => {
+                    if self.instances[instance].wanted == number {
+                        self.poll(instance);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The proxy's clock at a moment of true time.
+    fn clock(&self, at: f64) -> Instant {
+        let leaps: f64 = self
+            .scenario
+            .leaps
+            .iter()
+            .filter(|leap| leap.at <= at)
+            .map(|leap| leap.by)
+            .sum();
+        self.origin + Duration::from_secs_f64((at + leaps).max(0.0))
+    }
+
+    fn gives_up(&self, caller: usize) -> f64 {
+        self.callers[caller].arrives + self.scenario.patience
+    }
+
+    fn ask(&mut self, caller: usize, retry: Option<RetryToken>) {
+        if self.scenario.policy == Policy::Alone {
+            self.call(caller, None, false);
+            return;
+        }
+        let index = self.callers[caller].instance;
+        let patience = Duration::from_secs_f64(self.scenario.patience);
+        let patience_until = self.clock(self.callers[caller].arrives) + patience;
+        let ticket = Ticket {
+            retry,
+            patience_until,
+            deadline: None,
+            cost: 1,
+        };
+        let now = self.clock(self.now);
+        let instance = &mut self.instances[index];
+        if let Ok(ticket) = instance
+            .core
+            .enqueue(now, self.callers[caller].user, ticket)
+        {
+            instance.waiting.insert(ticket, caller);
+        }
+        self.poll(index);
+    }
+
+    fn poll(&mut self, index: usize) {
+        loop {
+            let now = self.clock(self.now);
+            let instance = &mut self.instances[index];
+            match instance.core.poll(now, &mut self.rng) {
+                Next::Release(release) => {
+                    instance.core.on_sent(now, release.send);
+                    let caller = release
+                        .ticket
+                        .and_then(|ticket| instance.waiting.remove(&ticket))
+                        .unwrap();
+                    if self.now < instance.hinted_until - 1e-4 {
+                        self.run.violations += 1;
+                    }
+                    self.call(caller, Some(release.send), release.probe);
+                }
+                Next::Expired(ticket, _) => {
+                    instance.waiting.remove(&ticket).unwrap();
+                }
+                Next::Wait { until, .. } => {
+                    instance.wanted += 1;
+                    let number = instance.wanted;
+                    if let Some(until) = until {
+                        let wait = until.saturating_duration_since(now).as_secs_f64();
+                        self.at(
+                            self.now + wait.max(1e-6),
+                            Event::Poll {
+                                instance: index,
+                                number,
+                            },
+                        );
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, caller: usize, send: Option<SendId>, probe: bool) {
+        self.run.calls += 1;
+        self.attempts[caller] += 1;
+        if self.now >= self.gives_up(caller) && self.scenario.leaps.is_empty() {
+            self.run.violations += 1;
+        }
+        let answer = self.vendor.call(self.now, &mut self.rng);
+        let after = match answer {
+            Answer::Served { first_byte, end } => {
+                self.at(
+                    self.now + end,
+                    Event::End {
+                        call: self.calls.len(),
+                    },
+                );
+                first_byte
+            }
+            Answer::Throttled { after, .. } | Answer::Failed { after, .. } => after,
+        };
+        let call = self.calls.len();
+        if probe {
+            let instance = &mut self.instances[self.callers[caller].instance];
+            // One whose verdict is in, or that hung for the breaker's patience, is no probe any more.
+            let others = instance
+                .probe
+                .is_some_and(|other| self.now - self.calls[other].sent < 1.0);
+            self.run.max_probes = self.run.max_probes.max(1 + usize::from(others));
+            instance.probe = Some(call);
+        }
+        self.calls.push(Call {
+            caller,
+            send,
+            probe,
+            sent: self.now,
+            answer,
+        });
+        self.at(self.now + after, Event::Answer { call });
+    }
+
+    fn answered(&mut self, index: usize) {
+        let Call {
+            caller,
+            send,
+            probe,
+            answer,
+            ..
+        } = self.calls[index];
+        let which = self.callers[caller].instance;
+        if probe && self.instances[which].probe == Some(index) {
+            self.instances[which].probe = None;
+        }
+        let outcome = match answer {
+            Answer::Served { .. } => Outcome::Served,
+            Answer::Throttled { hint, .. } => Outcome::Throttled { hint },
+            Answer::Failed {
+                kind: FaultKind::Overloaded,
+                ..
+            } => Outcome::Overloaded { hint: None },
+            Answer::Failed {
+                kind: FaultKind::Unreachable,
+                ..
+            } => Outcome::ConnectFailed,
+            Answer::Failed {
+                kind: FaultKind::Broken,
+                ..
+            } => Outcome::Faulty { timed_out: false },
+            Answer::Failed {
+                kind: FaultKind::Hanging,
+                ..
+            } => Outcome::Faulty { timed_out: true },
+        };
+        if let Some(send) = send {
+            let now = self.clock(self.now);
+            let reports = self.vendor.reports(self.now);
+            let instance = &mut self.instances[which];
+            instance
+                .core
+                .on_result(now, send, outcome, &reports, &mut self.rng);
+            if outcome != Outcome::Served {
+                instance.core.release(now, send);
+            }
+        }
+        match answer {
+            Answer::Served { .. } => self.served(index),
+            Answer::Throttled { hint, .. } => {
+                self.run.throttled += 1;
+                if let Some(hint) = hint.filter(|hint| *hint <= HINT_CAP) {
+                    let instance = &mut self.instances[which];
+                    instance.hinted_until =
+                        instance.hinted_until.max(self.now + hint.as_secs_f64());
+                }
+                self.retry(caller, RetryClass::Throttle, hint);
+            }
+            Answer::Failed {
+                kind: FaultKind::Unreachable,
+                ..
+            } => self.retry(caller, RetryClass::Unsent, None),
+            Answer::Failed { .. } => self.retry(caller, RetryClass::Failure, None),
+        }
+        if send.is_some() {
+            self.poll(which);
+        }
+    }
+
+    fn served(&mut self, index: usize) {
+        let call = &self.calls[index];
+        let caller = self.callers[call.caller];
+        self.run.served += 1;
+        self.run.light_served += usize::from(caller.light);
+        self.run.waits.push(call.sent - caller.arrives);
+    }
+
+    fn ended(&mut self, index: usize) {
+        self.vendor.ended();
+        let Call { caller, send, .. } = self.calls[index];
+        if let Some(send) = send {
+            let which = self.callers[caller].instance;
+            let now = self.clock(self.now);
+            self.instances[which].core.release(now, send);
+            self.poll(which);
+        }
+    }
+
+    /// The retry layer: attempts, hints beyond the cap, the lane's quota, and the wait before the next attempt.
+    fn retry(&mut self, caller: usize, class: RetryClass, hint: Option<Duration>) {
+        if self.attempts[caller] > MAX_RETRIES || hint.is_some_and(|hint| hint > HINT_CAP) {
+            return;
+        }
+        let exponent = i32::try_from(self.attempts[caller] - 1).unwrap();
+        let backoff = (2.0 * 2f64.powi(exponent)).min(30.0) + between((0.0, 2.0), &mut self.rng);
+        if self.scenario.policy == Policy::Alone {
+            let hint = hint.unwrap_or_default().as_secs_f64();
+            let wait = backoff.max(hint * between((1.0, 1.5), &mut self.rng));
+            if self.now + wait < self.gives_up(caller) {
+                self.at(self.now + wait, Event::Arrive { caller });
+            }
+            return;
+        }
+        let which = self.callers[caller].instance;
+        let now = self.clock(self.now);
+        let Some(token) = self.instances[which].core.may_retry(now, class) else {
+            return;
+        };
+        // What the gate and the breaker know is no affair of one caller: it queues again at once, and they let it wait.
+        let wait = match class {
+            RetryClass::Throttle => 0.0,
+            RetryClass::Failure => backoff,
+            RetryClass::Unsent => between((0.0, 0.25 * 2f64.powi(exponent)), &mut self.rng),
+        };
+        if self.now + wait < self.gives_up(caller) {
+            self.at(self.now + wait, Event::Retry { caller, token });
+        } else {
+            self.instances[which].core.return_retry(token);
+        }
+    }
+}
+
+impl Run {
+    /// The wait below which this part of the served callers was sent, in seconds.
+    pub fn wait(&self, quantile: f64) -> f64 {
+        let mut waits = self.waits.clone();
+        waits.sort_by(f64::total_cmp);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an index"
+        )]
+        let index = (waits.len() as f64 * quantile) as usize;
+        waits
+            .get(index.min(waits.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,63 @@
+# What the steps need before they can run. Sourced, never run; the working directory is the project's.
+# Everything lands in .cache/; only apt changes the machine.
+# shellcheck shell=bash
+
+cache=$PWD/.cache
+export PATH="$cache/tools/bin:$PATH"
+
+fail() {
+  printf '%s\n' "$*" >&2
+  exit 1
+}
+
+# apt_install PACKAGE...
+apt_install() {
+  local as_root=()
+  command -v apt-get >/dev/null || fail "Please install $*: this machine has no apt-get to do it with."
+  if [[ $(id -u) -ne 0 ]]; then
+    command -v sudo >/dev/null || fail "Please install $*: apt-get needs root, and there is no sudo."
+    as_root=(sudo --non-interactive)
+  fi
+  printf 'installing %s\n' "$*"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$@" >/dev/null
+}
+
+# cargo_tool CRATE VERSION [FLAG...]: the cargo subcommand of that crate, in this version or a later one.
+# It is built without optimisation: it runs for seconds, and an optimised build would take minutes more.
+cargo_tool() {
+  local crate=$1 version=$2 found
+  shift 2
+  found=$("$crate" "${crate#cargo-}" --version 2>/dev/null | sed -n '1s/^[^ ]* \([0-9.]*\).*/\1/p') || true
+  if [[ -n $found && $(printf '%s\n%s\n' "$version" "$found" | sort -V | head -n 1) == "$version" ]]; then
+    return
+  fi
+  printf 'building %s %s (a minute or two, once)\n' "$crate" "$version"
+  env -u RUSTFLAGS -u CARGO_TARGET_DIR CARGO_PROFILE_DEV_DEBUG=0 \
+    cargo install --quiet --locked --debug --root "$cache/tools" --target-dir "$cache/tools/build" "$@" "$crate@$version"
+  rm -rf "$cache/tools/build"
+}
+
+# The Python tools of tests/tools/requirements.txt, in a virtual environment that is made anew
+# when the list or the interpreter changes.
+python_tools() {
+  local venv=$cache/venv wanted
+  python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3 python3-venv
+  wanted=$(python3 --version && cat tests/tools/requirements.txt)
+  if [[ ! -f $venv/complete || $(<"$venv/complete") != "$wanted" ]]; then
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/tools/requirements.txt
+    printf '%s' "$wanted" >"$venv/complete"
+  fi
+  export PATH="$venv/bin:$PATH"
+}
+
+# Builds the binary under test, which costs nothing when it is fresh, and names it in SURGETANK_BIN.
+surgetank_binary() {
+  local target
+  cargo build --profile ci --locked
+  target=$(cargo metadata --quiet --locked --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+  export SURGETANK_BIN=$target/ci/surgetank
+  [[ -x $SURGETANK_BIN ]] || fail "The build left no binary at $SURGETANK_BIN."
+}
