@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod check;
+mod demo;
 mod health;
 pub mod lab;
 mod run;
@@ -34,6 +35,8 @@ enum Command {
     Run(run::RunArguments),
     /// Check a configuration file and say how to mend what is wrong with it.
     Check(ConfigFile),
+    /// Show the spike in under a minute: a fake API with a quota, a crowd, without and with surgetank.
+    Demo,
     /// Run the fake AI API, with quotas and every fault, to drill an application.
     Lab(lab::LabArgs),
     /// Print the JSON Schema of the configuration file.
@@ -98,6 +101,7 @@ impl Arguments {
             Some(Command::Run(arguments)) => run::run(&arguments),
             Some(Command::Check(file)) => check::run(&file),
             Some(Command::Lab(arguments)) => on_a_runtime(async { lab::run(arguments).await.map_err(|error| Failed::unavailable(format!("{error:#}"))) }),
+            Some(Command::Demo) => on_a_runtime(demo::run()),
             Some(Command::Schema) => schema::run(),
             Some(Command::Health(arguments)) => on_a_runtime(health::run(arguments)),
         }
