@@ -423,3 +423,7 @@ impl LaneCore {
         self.queue.is_empty() && self.sends.is_empty()
     }
 }
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;
