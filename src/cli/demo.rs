@@ -11,7 +11,7 @@ use super::Failed;
 use crate::{
     config::{Config, Listen},
     lab::{
-        AnswerConfig, Lab, LabConfig, LabHandle, QuotaConfig,
+        AnswerConfig, Hints, Lab, LabConfig, LabHandle, Per, QuotaConfig,
         spike::{self, Count, Tally, Wave},
     },
     proxy::Proxy,
@@ -20,9 +20,21 @@ use crate::{
 
 /// The story: a quiet day, the marketing mail, and the article, which brings three times the mail.
 const WAVES: [Wave; 3] = [
-    Wave { name: "a quiet day", lasts: Duration::from_secs(3), callers: 12 },
-    Wave { name: "the marketing mail", lasts: Duration::from_secs(4), callers: 80 },
-    Wave { name: "the article", lasts: Duration::from_secs(4), callers: 240 },
+    Wave {
+        name: "a quiet day",
+        lasts: Duration::from_secs(3),
+        callers: 12,
+    },
+    Wave {
+        name: "the marketing mail",
+        lasts: Duration::from_secs(4),
+        callers: 80,
+    },
+    Wave {
+        name: "the article",
+        lasts: Duration::from_secs(4),
+        callers: 240,
+    },
 ];
 
 /// Requests a second that the fake vendor allows, and how many at once.
@@ -54,7 +66,10 @@ struct Act {
 pub(super) async fn run() -> Result<(), Failed> {
     // The crowd's HTTP client wants a TLS library even for clear text.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    println!("The spike: {} callers in three waves; the API allows {QUOTA} requests a second.\n", callers());
+    println!(
+        "The spike: {} callers in three waves; the API allows {QUOTA} requests a second.\n",
+        callers()
+    );
     println!("1. Callers that show whatever comes back");
     let naive = without().await?;
     println!("2. The same callers through surgetank");
@@ -78,29 +93,38 @@ fn vendor() -> Result<LabHandle, Failed> {
             rate: QUOTA,
             burst: BURST,
             rejects_cost: 0.5,
-            per: Default::default(),
+            per: Per::default(),
             concurrent: None,
-            hints: Default::default(),
+            hints: Hints::default(),
         }),
         ..LabConfig::default()
     };
-    Lab::start(config).map_err(|error| Failed::unavailable(format!("the fake API could not be started: {error}")))
+    Lab::start(config)
+        .map_err(|error| Failed::unavailable(format!("the fake API could not be started: {error}")))
 }
 
 async fn without() -> Result<Act, Failed> {
     let vendor = vendor()?;
     let tally = play(&vendor.url()).await?;
-    Ok(Act { tally, upstream_calls: vendor.stats().requests })
+    Ok(Act {
+        tally,
+        upstream_calls: vendor.stats().requests,
+    })
 }
 
 async fn with() -> Result<Act, Failed> {
     let vendor = vendor()?;
     let url = vendor.url();
     let env = move |name: &str| (name == "VENDOR").then(|| url.clone());
-    let config = Config::parse("the demo", CONFIG, &env).map_err(|problems| Failed::internal(format!("the demo's configuration: {problems}")))?;
+    let config = Config::parse("the demo", CONFIG, &env)
+        .map_err(|problems| Failed::internal(format!("the demo's configuration: {problems}")))?;
     let proxy = Proxy::start(&config, &env).map_err(Failed::internal)?;
-    let listener = Listener::bind(&Listen::Tcp(([127, 0, 0, 1], 0).into())).map_err(Failed::unavailable)?;
-    let base_url = listener.tcp_addr().map(|addr| format!("http://{addr}")).unwrap_or_default();
+    let listener =
+        Listener::bind(&Listen::Tcp(([127, 0, 0, 1], 0).into())).map_err(Failed::unavailable)?;
+    let base_url = listener
+        .tcp_addr()
+        .map(|addr| format!("http://{addr}"))
+        .unwrap_or_default();
     let tally = tokio::select! {
         played = play(&base_url) => played?,
         served = proxy.serve(vec![listener]) => {
@@ -108,7 +132,10 @@ async fn with() -> Result<Act, Failed> {
         }
     };
     proxy.lifecycle().advance(Stage::Ending);
-    Ok(Act { tally, upstream_calls: vendor.stats().requests })
+    Ok(Act {
+        tally,
+        upstream_calls: vendor.stats().requests,
+    })
 }
 
 /// Sends the crowd and shows it.
@@ -125,7 +152,11 @@ async fn play(base_url: &str) -> Result<Arc<Tally>, Failed> {
 /// Draws until it is dropped.
 async fn show(tally: &Tally) {
     let is_terminal = std::io::stdout().is_terminal();
-    let bar = if is_terminal { ProgressBar::new(callers() as u64) } else { ProgressBar::hidden() };
+    let bar = if is_terminal {
+        ProgressBar::new(callers() as u64)
+    } else {
+        ProgressBar::hidden()
+    };
     if let Ok(style) = ProgressStyle::with_template("   {bar:30.cyan/dim} {msg}") {
         bar.set_style(style);
     }
@@ -158,18 +189,38 @@ fn line(count: &Count) -> String {
 }
 
 fn print_table(naive: &Act, calm: &Act) {
-    let seconds = |wait: Option<Duration>| wait.map_or("-".into(), |wait| format!("{:.1} s", wait.as_secs_f64()));
-    let row = |name: &str, of: &dyn Fn(&Act) -> String| println!("  {name:<42}{:>12}{:>18}", of(naive), of(calm));
+    let seconds = |wait: Option<Duration>| {
+        wait.map_or("-".into(), |wait| format!("{:.1} s", wait.as_secs_f64()))
+    };
+    let row = |name: &str, of: &dyn Fn(&Act) -> String| {
+        println!("  {name:<42}{:>12}{:>18}", of(naive), of(calm))
+    };
     println!();
-    row("", &|act| if std::ptr::eq(act, naive) { "without".into() } else { "with surgetank".into() });
+    row("", &|act| {
+        if std::ptr::eq(act, naive) {
+            "without".into()
+        } else {
+            "with surgetank".into()
+        }
+    });
     row("callers", &|act| act.tally.count().arrived.to_string());
-    row("answered by the model", &|act| act.tally.count().answered.to_string());
-    row("given a friendly reply", &|act| act.tally.count().replied.to_string());
-    row("errors seen by users", &|act| act.tally.count().errors.to_string());
+    row("answered by the model", &|act| {
+        act.tally.count().answered.to_string()
+    });
+    row("given a friendly reply", &|act| {
+        act.tally.count().replied.to_string()
+    });
+    row("errors seen by users", &|act| {
+        act.tally.count().errors.to_string()
+    });
     row("upstream calls per answer", &|act| per_answer(act));
     row("wait, median", &|act| seconds(act.tally.wait(0.5)));
-    row("wait, 99th percentile", &|act| seconds(act.tally.wait(0.99)));
-    row("share of the ideal", &|act| share_of_ideal(act, calm.tally.lasted()));
+    row("wait, 99th percentile", &|act| {
+        seconds(act.tally.wait(0.99))
+    });
+    row("share of the ideal", &|act| {
+        share_of_ideal(act, calm.tally.lasted())
+    });
     println!("\nThe ideal is what a queue that knew the quota would have served in the same time.");
 }
 

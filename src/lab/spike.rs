@@ -54,7 +54,8 @@ impl Count {
     /// Callers that have got nothing yet.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.arrived.saturating_sub(self.answered + self.replied + self.errors)
+        self.arrived
+            .saturating_sub(self.answered + self.replied + self.errors)
     }
 }
 
@@ -64,32 +65,58 @@ impl Tally {
     pub fn count(&self) -> Count {
         let read = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
         // Outcomes first: a caller that is counted in between is then waiting, never negative.
-        let (answered, replied, errors) = (read(&self.answered), read(&self.replied), read(&self.errors));
-        Count { arrived: read(&self.arrived), answered, replied, errors }
+        let (answered, replied, errors) = (
+            read(&self.answered),
+            read(&self.replied),
+            read(&self.errors),
+        );
+        Count {
+            arrived: read(&self.arrived),
+            answered,
+            replied,
+            errors,
+        }
     }
 
     /// The wait that this part of the answered callers did not exceed; nothing when nobody was answered.
     #[must_use]
     pub fn wait(&self, part: f64) -> Option<Duration> {
-        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut waits = self
+            .waits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         waits.sort_unstable();
         let last = waits.len().checked_sub(1)?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index of a short list")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an index of a short list"
+        )]
         waits.get((last as f64 * part).round() as usize).copied()
     }
 
     /// From the beginning to the last answer.
     #[must_use]
     pub fn lasted(&self) -> Duration {
-        *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .last_answer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, got: Got, began: Instant, waited: Duration) {
         match got {
             Got::Answer => {
                 self.answered.fetch_add(1, Ordering::Relaxed);
-                self.waits.lock().unwrap_or_else(PoisonError::into_inner).push(waited);
-                *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner) = began.elapsed();
+                self.waits
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(waited);
+                *self
+                    .last_answer
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = began.elapsed();
             }
             Got::Reply => drop(self.replied.fetch_add(1, Ordering::Relaxed)),
             Got::Error => drop(self.errors.fetch_add(1, Ordering::Relaxed)),
@@ -122,13 +149,17 @@ pub async fn send(base_url: &str, waves: &[Wave], tally: &Arc<Tally>) -> reqwest
         for index in 0..wave.callers {
             let arrives = wave_begins + wave.lasts.mul_f64(index as f64 / wave.callers as f64);
             tokio::time::sleep_until(arrives).await;
-            let (client, url, tally) = (client.clone(), format!("{base_url}/v1/chat/completions"), tally.clone());
-            let caller = number;
+            let (client, url, tally) = (
+                client.clone(),
+                format!("{base_url}/v1/chat/completions"),
+                tally.clone(),
+            );
+            let turn = number;
             number += 1;
             tally.arrived.fetch_add(1, Ordering::Relaxed);
             crowd.spawn(async move {
                 let called = Instant::now();
-                let got = call(&client, &url, caller).await.unwrap_or(Got::Error);
+                let got = call(&client, &url, turn).await.unwrap_or(Got::Error);
                 tally.note(got, began, called.elapsed());
             });
         }
@@ -147,11 +178,22 @@ async fn call(client: &Client, url: &str, caller: usize) -> reqwest::Result<Got>
         "messages": [{ "role": "user", "content": "Where is my order?" }],
     });
     let user = format!("customer-{}", caller % USERS);
-    let request = client.post(url).bearer_auth("demo-key").header("x-surgetank-user", user).json(&body);
+    let request = client
+        .post(url)
+        .bearer_auth("demo-key")
+        .header("x-surgetank-user", user)
+        .json(&body);
     let response = request.send().await?;
-    let (status, substituted) = (response.status(), response.headers().contains_key("x-surgetank-fallback"));
+    let (status, substituted) = (
+        response.status(),
+        response.headers().contains_key("x-surgetank-fallback"),
+    );
     let text = response.text().await?;
-    let whole = if streams { text.contains("data: [DONE]") } else { text.contains("\"choices\"") };
+    let whole = if streams {
+        text.contains("data: [DONE]")
+    } else {
+        text.contains("\"choices\"")
+    };
     Ok(match (status.is_success() && whole, substituted) {
         (true, false) => Got::Answer,
         (true, true) => Got::Reply,
@@ -168,12 +210,25 @@ mod tests {
     async fn the_crowd_counts_what_it_got() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let lab = Lab::start(LabConfig::default()).expect("a free port");
-        lab.script("ok, 429, ok, cut;after=2, 500").expect("known faults");
+        lab.script("ok, 429, ok, cut;after=2, 500")
+            .expect("known faults");
         let tally = Arc::new(Tally::default());
-        let waves = [Wave { name: "one", lasts: Duration::from_millis(500), callers: 5 }];
+        let waves = [Wave {
+            name: "one",
+            lasts: Duration::from_millis(500),
+            callers: 5,
+        }];
         send(&lab.url(), &waves, &tally).await.expect("a client");
         let count = tally.count();
-        assert_eq!(count, Count { arrived: 5, answered: 2, replied: 0, errors: 3 });
+        assert_eq!(
+            count,
+            Count {
+                arrived: 5,
+                answered: 2,
+                replied: 0,
+                errors: 3
+            }
+        );
         assert_eq!(count.waiting(), 0);
         assert!(tally.wait(0.5).is_some());
     }
