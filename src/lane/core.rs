@@ -196,8 +196,8 @@ impl LaneCore {
         rng: &mut R,
     ) -> Result<Admission, Refused> {
         let now = self.advance(now);
-        if self.queue.is_empty() && self.refusal(now, &ticket).is_none() {
-            if let Door::Open { probe } = self.door(now) {
+        if self.queue.is_empty() && self.refusal(now, &ticket).is_none()
+            && let Door::Open { probe } = self.door(now) {
                 let send = self.send(now, ticket.retry, probe, false, rng);
                 self.on_sent(now, send);
                 return Ok(Admission::Released(Release {
@@ -206,7 +206,6 @@ impl LaneCore {
                     probe,
                 }));
             }
-        }
         self.enqueue(now, user, ticket).map(Admission::Queued)
     }
 

@@ -192,12 +192,11 @@ impl Pace {
 
     /// The request released at `released_at` was not sent after all. If it was the last one, the next takes its turn.
     pub fn undo_sent(&mut self, released_at: Instant) {
-        if self.last_sent == Some(released_at) {
-            if let Some((last, stretch)) = self.undo.take() {
+        if self.last_sent == Some(released_at)
+            && let Some((last, stretch)) = self.undo.take() {
                 self.last_sent = last;
                 self.stretch = stretch;
             }
-        }
     }
 
     /// A request sent in `epoch` was not taken by the upstream.
