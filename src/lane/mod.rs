@@ -51,6 +51,7 @@ pub mod patience;
 pub mod queue;
 pub mod quota;
 pub mod report;
+mod seats;
 mod settings;
 mod shell;
 mod snapshot;
