@@ -8,7 +8,7 @@ use tokio::time::{advance, sleep, timeout};
 use super::super::outcome::RefuseReason;
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const THROTTLED: Outcome = Outcome::Throttled {
     hint: Some(Duration::from_secs(5)),
 };
@@ -34,7 +34,7 @@ fn request(user: u64) -> Request {
 
 fn is_empty(lane: &Lane) -> bool {
     let inner = lane.lock();
-    inner.core.is_idle() && inner.seats.is_empty() && inner.driver.is_none()
+    inner.core.is_idle() && inner.is_empty()
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ fn lane(table: &LaneTable, model: u64) -> Arc<Lane> {
 }
 
 fn request() -> Request {
-    let patience_until = Instant::now() + Duration::from_secs(60);
+    let patience_until = Instant::now() + Duration::from_mins(1);
     Request {
         user: UserKey(1),
         retry: None,
