@@ -175,15 +175,16 @@ mod tests {
     use super::super::quota::Hints;
     use super::*;
 
-    fn quota(per: Per, concurrent: Option<usize>) -> Option<QuotaConfig> {
-        Some(QuotaConfig {
+    fn quota(per: Per, concurrent: Option<usize>) -> QuotaConfig {
+        let hints = Hints::Seconds;
+        QuotaConfig {
             rate: 1.0,
             burst: 2.0,
             rejects_cost: 0.0,
             per,
             concurrent,
-            hints: Hints::Seconds,
-        })
+            hints,
+        }
     }
 
     fn is_admitted(decision: &Decision) -> bool {
@@ -194,7 +195,7 @@ mod tests {
     fn each_credential_has_its_own_bucket_where_asked() {
         let now = Instant::now();
         for (per, second_caller) in [(Per::All, false), (Per::Credential, true)] {
-            let admission = Admission::new(quota(per, None));
+            let admission = Admission::new(Some(quota(per, None)));
             assert!(is_admitted(&admission.admit(Some(b"one"), now)));
             assert!(is_admitted(&admission.admit(Some(b"one"), now)));
             assert!(!is_admitted(&admission.admit(Some(b"one"), now)));
@@ -209,7 +210,7 @@ mod tests {
     #[test]
     fn a_slot_is_given_back_when_the_answer_ends() {
         let now = Instant::now();
-        let admission = Admission::new(quota(Per::All, Some(1)));
+        let admission = Admission::new(Some(quota(Per::All, Some(1))));
         let first = admission.admit(None, now);
         assert!(is_admitted(&first));
         let Decision::Overloaded { level } = admission.admit(None, now) else {
@@ -226,7 +227,7 @@ mod tests {
     #[test]
     fn credentials_beyond_the_bound_share_a_bucket() {
         let now = Instant::now();
-        let admission = Admission::new(quota(Per::Credential, None));
+        let admission = Admission::new(Some(quota(Per::Credential, None)));
         for caller in 0..MOST_CREDENTIALS {
             assert!(is_admitted(
                 &admission.admit(Some(&caller.to_be_bytes()), now)
@@ -246,7 +247,7 @@ mod tests {
         let now = Instant::now();
         let admission = Admission::new(None);
         assert!(matches!(admission.admit(None, now), Decision::Unlimited));
-        admission.set(quota(Per::All, None), now);
+        admission.set(Some(quota(Per::All, None)), now);
         assert!(is_admitted(&admission.admit(None, now)));
         admission.set(None, now);
         assert!(matches!(admission.admit(None, now), Decision::Unlimited));

@@ -45,7 +45,7 @@ impl AnswerConfig {
             headers_after: params.headers_after.unwrap_or(self.headers_after),
             first_token: params.first_token.unwrap_or(self.first_token),
             interval: params.interval.unwrap_or(self.interval),
-            chunked: params.chunked || self.chunked,
+            chunked: params.chunked.unwrap_or(self.chunked),
         }
     }
 }

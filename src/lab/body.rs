@@ -23,6 +23,17 @@ pub(super) struct Body<'a> {
     _memory: Option<SemaphorePermit<'a>>,
 }
 
+impl Body<'_> {
+    /// In place of a body that nobody reads.
+    pub(super) fn unread() -> Self {
+        Self {
+            bytes: Bytes::new(),
+            trailers: Vec::new(),
+            _memory: None,
+        }
+    }
+}
+
 /// Why a body was not received.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
@@ -119,7 +130,7 @@ impl Reader<'_, '_> {
                     return usize::try_from(size).map_err(|_| Malformed::BodyTooLarge.into());
                 }
                 Ok(httparse::Status::Partial) if self.wire.inbox().len() <= MOST_LINES => {
-                    self.fill().await?
+                    self.fill().await?;
                 }
                 Ok(httparse::Status::Partial) | Err(_) => return Err(Malformed::Chunk.into()),
             }

@@ -9,8 +9,8 @@ use super::gzip;
 use super::reply::{Body, Finish, Framing, Piece, Pieces, Reply, Role};
 use super::speech::Speech;
 
-/// How long a body hangs that was not told how long.
-const LONG_SILENCE: Duration = Duration::from_secs(600);
+/// How long a silence lasts that was not told how long.
+pub(super) const LONG_SILENCE: Duration = Duration::from_mins(10);
 /// Size of a giant event, and of giant headers with their number.
 const GIANT_EVENT: usize = 4 << 20;
 const GIANT_HEADERS: (usize, u32) = (256 << 10, 100);
@@ -29,7 +29,7 @@ pub(super) fn speech(speech: &mut Speech, spec: &FaultSpec) {
     };
     match spec.fault {
         Fault::GiantEvent => {
-            speech.replace_token(index, "x".repeat(spec.params.size.unwrap_or(GIANT_EVENT)))
+            speech.replace_token(index, "x".repeat(spec.params.size.unwrap_or(GIANT_EVENT)));
         }
         Fault::InvalidUtf8 => speech.replace_token(index, format!(" {MARKER} ")),
         _ => {}
@@ -54,14 +54,14 @@ pub(super) fn reply(reply: &mut Reply, spec: &FaultSpec, content: usize) {
             reply.drip = Some((
                 params.every.unwrap_or(DRIP),
                 params.part.unwrap_or(Part::Body),
-            ))
+            ));
         }
         Fault::ShortLength => wrong_length(reply, |length| length / 2),
         Fault::LongLength => wrong_length(reply, |length| length * 2 + 1),
         Fault::GiantHeaders => giant_headers(reply, params),
         Fault::InvalidUtf8 => reply.body = mapped(reply.body.take(), invalid),
         Fault::Interim => {
-            reply.interims = Some((params.status.unwrap_or(103), params.count.unwrap_or(1)))
+            reply.interims = Some((params.status.unwrap_or(103), params.count.unwrap_or(1)));
         }
         Fault::Gzip => compressed(reply),
         Fault::LengthAndChunked => {
@@ -80,7 +80,7 @@ pub(super) fn reply(reply: &mut Reply, spec: &FaultSpec, content: usize) {
             reply.finish = Finish::Fin;
         }
         Fault::CloseIdle => reply.finish = Finish::CloseIdle(params.lasting.unwrap_or_default()),
-        Fault::Empty => reply.body = emptied(reply.body.take()),
+        Fault::Empty => reply.body = emptied(&reply.body),
         _ => {}
     }
 }
@@ -150,7 +150,7 @@ fn until(mut pieces: Pieces, count: usize, split: bool) -> Pieces {
         };
         seen += usize::from(piece.role == Role::Content);
         if over {
-            half(piece).filter(|_| split)
+            half(&piece).filter(|_| split)
         } else {
             Some(piece)
         }
@@ -164,14 +164,17 @@ fn all_but_last(pieces: Pieces, split: bool) -> Pieces {
         if pieces.peek().is_some() {
             Some(piece)
         } else {
-            half(piece).filter(|_| split)
+            half(&piece).filter(|_| split)
         }
     }))
 }
 
-fn half(piece: Piece) -> Option<Piece> {
+fn half(piece: &Piece) -> Option<Piece> {
     let bytes = piece.bytes.slice(..piece.bytes.len() / 2);
-    (!bytes.is_empty()).then_some(Piece { bytes, ..piece })
+    (!bytes.is_empty()).then(|| Piece {
+        bytes,
+        ..piece.clone()
+    })
 }
 
 /// Makes the body's length known and gives it.
@@ -217,7 +220,7 @@ fn compressed(reply: &mut Reply) {
     };
 }
 
-fn emptied(body: Body) -> Body {
+fn emptied(body: &Body) -> Body {
     match body {
         Body::Pieces(_) => Body::Pieces(Box::new(std::iter::empty())),
         _ => Body::Whole(Bytes::new()),

@@ -177,7 +177,7 @@ pub(super) async fn read(
                 if length > limit {
                     return Err(HeadError::Refused(Malformed::HeadTooLarge));
                 }
-                return parse(inbox.split_to(length).freeze()).map_err(HeadError::Refused);
+                return parse(&inbox.split_to(length).freeze()).map_err(HeadError::Refused);
             }
             if inbox.len() > limit {
                 return Err(HeadError::Refused(Malformed::HeadTooLarge));
@@ -202,11 +202,11 @@ fn complete(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
 }
 
 /// Reads and judges a whole head.
-fn parse(raw: Bytes) -> Result<Head, Malformed> {
+fn parse(raw: &Bytes) -> Result<Head, Malformed> {
     let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
-    request.parse(&raw).map_err(|_| Malformed::Syntax)?;
-    if memchr::memchr_iter(b'\n', &raw).any(|at| at == 0 || raw[at - 1] != b'\r') {
+    request.parse(raw).map_err(|_| Malformed::Syntax)?;
+    if memchr::memchr_iter(b'\n', raw).any(|at| at == 0 || raw[at - 1] != b'\r') {
         return Err(Malformed::BareLineFeed);
     }
     let (Some(method), Some(target), Some(minor_version)) =
@@ -243,7 +243,7 @@ mod tests {
 
     fn head(text: &str) -> Result<Head, Malformed> {
         let length = complete(text.as_bytes())?.expect("a whole head");
-        parse(Bytes::copy_from_slice(&text.as_bytes()[..length]))
+        parse(&Bytes::copy_from_slice(&text.as_bytes()[..length]))
     }
 
     fn framing(fields: &str) -> Result<Framing, Malformed> {

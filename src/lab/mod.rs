@@ -64,6 +64,7 @@ mod scripts;
 mod server;
 mod shared;
 mod speech;
+pub mod spike;
 mod stage;
 mod units;
 mod wire;

@@ -91,17 +91,20 @@ impl Sender<'_> {
                 self.flush().await?;
                 self.wire.wait(wait).await?;
             }
+            if bytes.is_empty() {
+                // An empty chunk would be the last one.
+                continue;
+            }
             if let Some(every) = drip {
                 let mut framed = BytesMut::new();
                 if chunked {
-                    chunk(&mut framed, &bytes)
+                    chunk(&mut framed, &bytes);
                 } else {
-                    framed.extend_from_slice(&bytes)
+                    framed.extend_from_slice(&bytes);
                 }
                 self.flush().await?;
                 self.drip(&framed, every).await?;
-            } else if chunked && !bytes.is_empty() {
-                // An empty chunk would be the last one.
+            } else if chunked {
                 chunk(&mut self.out, &bytes);
                 self.flush_if_large().await?;
             } else {

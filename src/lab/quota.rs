@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::units;
 
 /// Longest wait that is ever told, also when the rate is zero.
-const LONGEST_WAIT: Duration = Duration::from_secs(7 * 24 * 3600);
+const LONGEST_WAIT: Duration = Duration::from_hours(168);
 
 /// A quota of requests.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -143,7 +143,9 @@ impl Match {
     fn counts(&self, count: &mut Count, random: &mut impl Rng) -> bool {
         count.met += 1;
         self.nth.is_none_or(|nth| count.met == nth)
-            && self.every.is_none_or(|every| count.met % every == 0)
+            && self
+                .every
+                .is_none_or(|every| count.met.is_multiple_of(every))
             && self
                 .probability
                 .is_none_or(|chance| random.random::<f64>() < chance)

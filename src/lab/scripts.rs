@@ -91,6 +91,14 @@ impl Scripts {
     }
 }
 
+/// Whether the request's own header asks for an answer before its body is read.
+pub(super) fn wants_early(head: &Head) -> bool {
+    let spec = head
+        .text("x-lab-fault")
+        .and_then(|text| text.parse::<FaultSpec>().ok());
+    spec.is_some_and(|spec| spec.params.early)
+}
+
 /// Why the `x-lab-…` headers of a request are not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Misuse {

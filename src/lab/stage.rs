@@ -15,16 +15,13 @@ use super::quota::Hints;
 use super::reply::{Body, Ending, Finish, Framing, Play, Reply};
 use super::speech::Speech;
 
-/// How long a silence lasts that was not told how long.
-const LONG_SILENCE: Duration = Duration::from_secs(600);
-
 /// What is played for a fault.
 pub(super) fn stage(spec: &FaultSpec, scene: &Scene<'_>) -> Play {
     let params = &spec.params;
     let wait = scene.config.headers_after;
     match spec.fault {
         Fault::Hang => Play::Silence {
-            lasting: params.lasting.unwrap_or(LONG_SILENCE),
+            lasting: params.lasting.unwrap_or(damage::LONG_SILENCE),
             then: Ending::Close,
         },
         Fault::Refuse | Fault::Closed => Play::Silence {
@@ -169,7 +166,7 @@ fn retry_after(reply: &mut Reply, hint: &RetryAfter, scene: &Scene<'_>) {
             reply.header("retry-after", "1");
             "7".to_owned()
         }
-        RetryAfter::Past => httpdate::fmt_http_date(scene.now - Duration::from_secs(3600)),
+        RetryAfter::Past => httpdate::fmt_http_date(scene.now - Duration::from_hours(1)),
         RetryAfter::Ahead(span) => httpdate::fmt_http_date(scene.now + *span),
         RetryAfter::Digits(count) => "9".repeat(*count),
     };

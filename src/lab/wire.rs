@@ -15,7 +15,7 @@ const READ_STEP: usize = 8 << 10;
 /// Most bytes that are read ahead while an answer is being sent; what a caller pipelines beyond it stays in the kernel.
 const MOST_AHEAD: usize = 64 << 10;
 /// How much, and for how long, is still read from a caller whose connection is being closed.
-const LINGER: (usize, Duration) = (1 << 20, Duration::from_secs(1));
+const LINGER: (usize, Duration) = (64 << 20, Duration::from_secs(1));
 
 /// The caller has closed or reset the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

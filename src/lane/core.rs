@@ -342,12 +342,12 @@ impl LaneCore {
                 if let Some(hint) = hint {
                     self.gate.hold_for_hint(now, hint);
                 }
-                self.window.on_overloaded(now, send.sent_at);
+                self.window.on_overloaded(now, send.sent_at, self.held);
                 self.failed(now, id, rng);
             }
             Outcome::Faulty { timed_out } => {
                 if timed_out {
-                    self.window.on_overloaded(now, send.sent_at);
+                    self.window.on_overloaded(now, send.sent_at, self.held);
                 }
                 self.failed(now, id, rng);
             }
@@ -421,3 +421,7 @@ impl LaneCore {
         self.queue.is_empty() && self.sends.is_empty()
     }
 }
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

@@ -35,13 +35,13 @@ impl Default for LaneSettings {
         Self {
             hint_cap: Duration::from_secs(60),
             quota_share: 1.0,
-            queue_per_user: 50,
-            queue_per_lane: 1_000,
-            window_initial: 8,
+            queue_per_user: 2_000,
+            queue_per_lane: 8_000,
+            window_initial: 10,
             window_max: 4_096,
             tempo: 1.0,
             exhausted_for: Duration::ZERO,
-            retry_tokens: 140,
+            retry_tokens: 1_400,
         }
     }
 }

@@ -45,9 +45,9 @@ fn one_cut_for_one_event_and_slow_growth_after_it() {
     let start = Instant::now();
     let later = start + Duration::from_secs(1);
     let mut window = proved(100);
-    window.on_overloaded(later, start);
+    window.on_throttled(later, start, 1);
     assert_eq!(window.limit(), 70);
-    window.on_overloaded(later, start);
+    window.on_throttled(later, start, 1);
     assert_eq!(window.limit(), 70, "sent before the cut");
     window.on_accepted(70, 1);
     assert!(window.live.value < 70.1, "one a round trip from here");
@@ -59,7 +59,7 @@ fn one_cut_for_one_event_and_slow_growth_after_it() {
 }
 
 #[test]
-fn a_throttle_does_not_cut_below_what_the_upstream_holds() {
+fn a_cut_does_not_go_below_what_the_upstream_holds() {
     let start = Instant::now();
     let mut window = proved(10);
     window.on_throttled(start, start, 9);
@@ -67,6 +67,22 @@ fn a_throttle_does_not_cut_below_what_the_upstream_holds() {
     let mut window = proved(10);
     window.on_throttled(start, start, 30);
     assert_eq!(window.limit(), 10, "and never raises");
+}
+
+#[test]
+fn overload_cuts_no_deeper_than_the_start_and_is_soon_forgotten() {
+    let (start, mut window) = (Instant::now(), proved(8));
+    for _ in 0..32 {
+        window.on_accepted(40, 1);
+    }
+    assert_eq!(window.limit(), 40);
+    for second in 1..10 {
+        let sent = start + Duration::from_secs(second);
+        window.on_overloaded(sent, sent, 0);
+    }
+    assert_eq!(window.limit(), 8);
+    window.on_accepted(8, 1);
+    assert_eq!(window.limit(), 9);
 }
 
 #[test]
@@ -88,7 +104,7 @@ fn only_a_lane_that_met_a_limit_forgets_how_large_its_bursts_may_be() {
     healthy.on_sent(later);
     assert!(healthy.has_room(0, 50));
     let mut cut = proved(64);
-    cut.on_overloaded(start, start);
+    cut.on_throttled(start, start, 1);
     cut.on_sent(start);
     cut.on_sent(later);
     assert!(!cut.has_room(0, 3));
@@ -107,7 +123,7 @@ proptest! {
             match kind {
                 0 => window.on_accepted(used, used),
                 1 => window.on_throttled(now, now, used),
-                2 => window.on_overloaded(now, now),
+                2 => window.on_overloaded(now, now, 1),
                 _ => window.restart(),
             }
             prop_assert!((1..=max.max(1) as usize).contains(&window.limit()));

@@ -9,6 +9,7 @@
 //! nothing at all; and it is never earlier than `t`, as the draft demands. The optional partition
 //! key is left out: it would tell who the user is.
 
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::standing::Standing;
@@ -25,29 +26,34 @@ const LARGEST: u64 = 999_999_999_999_999;
 /// The value of `RateLimit-Policy`, or `None` where nothing is limited.
 #[must_use]
 pub fn policy(standing: &Standing) -> Option<String> {
-    let rate = standing.rate.map(|rate| {
+    let mut list = List::default();
+    if let Some(rate) = standing.rate {
         let (quota, window) = whole_seconds(rate.limit, rate.window);
-        format!("\"{RATE}\";q={quota};w={window}")
-    });
-    let concurrent = standing.concurrent.map(|concurrent| {
+        list.push(format_args!("\"{RATE}\";q={quota};w={window}"));
+    }
+    if let Some(concurrent) = standing.concurrent {
         let limit = concurrent.limit;
-        format!("\"{CONCURRENT}\";q={limit};qu=\"concurrent-requests\"")
-    });
-    list(rate, concurrent)
+        list.push(format_args!(
+            "\"{CONCURRENT}\";q={limit};qu=\"concurrent-requests\""
+        ));
+    }
+    list.finish()
 }
 
 /// The value of `RateLimit`, or `None` where nothing is limited.
 #[must_use]
 pub fn state(standing: &Standing) -> Option<String> {
-    let rate = standing.rate.map(|rate| {
+    let mut list = List::default();
+    if let Some(rate) = standing.rate {
         let remaining = rate.remaining.min(LARGEST);
         let reset = seconds_up(rate.reset);
-        format!("\"{RATE}\";r={remaining};t={reset}")
-    });
-    let concurrent = standing
-        .concurrent
-        .map(|concurrent| format!("\"{CONCURRENT}\";r={}", concurrent.remaining));
-    list(rate, concurrent)
+        list.push(format_args!("\"{RATE}\";r={remaining};t={reset}"));
+    }
+    if let Some(concurrent) = standing.concurrent {
+        let remaining = concurrent.remaining;
+        list.push(format_args!("\"{CONCURRENT}\";r={remaining}"));
+    }
+    list.finish()
 }
 
 /// The value of `Retry-After`: whole seconds, rounded up, at least 1.
@@ -56,10 +62,24 @@ pub fn retry_after(wait: Duration) -> u64 {
     seconds_up(wait).max(1)
 }
 
-fn list(rate: Option<String>, concurrent: Option<String>) -> Option<String> {
-    match (rate, concurrent) {
-        (Some(rate), Some(concurrent)) => Some(format!("{rate}, {concurrent}")),
-        (rate, concurrent) => rate.or(concurrent),
+/// A structured-field list in the making.
+#[derive(Default)]
+struct List(String);
+
+impl List {
+    fn push(&mut self, item: fmt::Arguments<'_>) {
+        if self.0.is_empty() {
+            self.0.reserve(80); // both items as they usually are, in one allocation
+        } else {
+            self.0.push_str(", ");
+        }
+        self.0
+            .write_fmt(item)
+            .expect("a String takes all that is written to it");
+    }
+
+    fn finish(self) -> Option<String> {
+        (!self.0.is_empty()).then_some(self.0)
     }
 }
 

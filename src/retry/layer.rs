@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
 use super::{
-    triage::Class,
     plan::{self, Plan, Policy, Situation, StopReason},
+    triage::Class,
     tries::Tries,
 };
 use crate::{
@@ -36,7 +36,10 @@ impl<S> Layer<S> for RetryLayer {
     type Service = Retry<S>;
 
     fn layer(&self, inner: S) -> Retry<S> {
-        Retry { inner, metrics: self.metrics.clone() }
+        Retry {
+            inner,
+            metrics: self.metrics.clone(),
+        }
     }
 }
 
@@ -70,14 +73,20 @@ async fn repeat<S>(inner: S, metrics: Arc<Metrics>, first: Attempt) -> Attempted
 where
     S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static,
 {
-    let (call, upstream, lane) = (first.call.clone(), first.upstream.clone(), first.lane.clone());
+    let (call, upstream, lane) = (
+        first.call.clone(),
+        first.upstream.clone(),
+        first.lane.clone(),
+    );
     let policy = call.route.retry;
     let mut tries = Tries::new(call.wishes.retries);
     let mut attempt = first;
     let mut is_retry = false;
     loop {
         if is_retry {
-            metrics.resent_bytes.inc_by(call.payload.bytes().map_or(0, |bytes| bytes.len() as u64));
+            metrics
+                .resent_bytes
+                .inc_by(call.payload.bytes().map_or(0, |bytes| bytes.len() as u64));
         }
         let attempted = inner.clone().oneshot(attempt).await;
         let (verdict, hint) = match &attempted {
@@ -86,7 +95,10 @@ where
         };
         if was_sent(&attempted) {
             let kind = if is_retry { "retry" } else { "first" };
-            metrics.attempts.with_label_values(&[upstream.name.as_ref(), verdict.class.as_str(), kind]).inc();
+            metrics
+                .attempts
+                .with_label_values(&[upstream.name.as_ref(), verdict.class.as_str(), kind])
+                .inc();
         }
         call.journal().class = Some(verdict.class);
 
@@ -97,7 +109,12 @@ where
             tries,
             replayable: call.payload.is_replayable(),
             idempotent: plan::is_idempotent(call.method.as_str()),
-            patience_left: call.route.policy.retry.patience.saturating_sub(call.journal().waited),
+            patience_left: call
+                .route
+                .policy
+                .retry
+                .patience
+                .saturating_sub(call.journal().waited),
             deadline_left: Some(call.deadline.remaining(now)),
         };
         let (plan, right) = match (decide(&policy, &situation), kind_of(verdict.class)) {
@@ -126,7 +143,10 @@ where
                     "an attempt failed and will be repeated"
                 );
                 pause(&call, &metrics, wait).await;
-                attempt = Attempt { right, ..Attempt::new(call.clone(), upstream.clone(), lane.clone()) };
+                attempt = Attempt {
+                    right,
+                    ..Attempt::new(call.clone(), upstream.clone(), lane.clone())
+                };
                 is_retry = true;
             }
         }
@@ -149,13 +169,22 @@ fn kind_of(class: Class) -> RetryClass {
 
 /// What the lane held back was no attempt.
 fn was_sent(attempted: &Attempted) -> bool {
-    !matches!(attempted, Err(Failure { cause: Cause::Refused(_), .. }))
+    !matches!(
+        attempted,
+        Err(Failure {
+            cause: Cause::Refused(_),
+            ..
+        })
+    )
 }
 
 fn note_stop(call: &Call, upstream: &str, metrics: &Metrics, reason: StopReason) {
     // "Not retryable" is the fate of every served request; only a denied retry is news.
     if reason != StopReason::NotRetryable {
-        metrics.retries_denied.with_label_values(&[upstream, reason.as_str()]).inc();
+        metrics
+            .retries_denied
+            .with_label_values(&[upstream, reason.as_str()])
+            .inc();
         call.journal().gave_up = Some(reason.as_str());
     }
 }

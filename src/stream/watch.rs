@@ -22,7 +22,12 @@ impl Watch {
     /// At a stream's beginning.
     #[must_use]
     pub fn new(dialect: Dialect) -> Self {
-        Self { dialect, framer: Framer::new(MAX_EVENT), ending: Ending::new(dialect), events: 0 }
+        Self {
+            dialect,
+            framer: Framer::new(MAX_EVENT),
+            ending: Ending::new(dialect),
+            events: 0,
+        }
     }
 
     /// Notes a piece.
@@ -60,7 +65,9 @@ impl Watch {
             }
             // Too long to be looked at, and so certainly not an error.
             FrameKind::Oversize => Meaning::Other,
-            FrameKind::Comment | FrameKind::Fields | FrameKind::Blank | FrameKind::Skipped => return None,
+            FrameKind::Comment | FrameKind::Fields | FrameKind::Blank | FrameKind::Skipped => {
+                return None;
+            }
         };
         self.events += 1;
         Some(meaning)

@@ -21,7 +21,7 @@ const HINT_CAP: Duration = Duration::from_secs(60);
 
 /// Somebody who asks once, and waits.
 #[derive(Debug, Clone, Copy)]
-pub struct Caller {
+pub(crate) struct Caller {
     pub arrives: f64,
     user: UserKey,
     instance: usize,
@@ -30,7 +30,7 @@ pub struct Caller {
 
 /// What one run came to.
 #[derive(Debug, Default)]
-pub struct Run {
+pub(crate) struct Run {
     pub asked: usize,
     pub served: usize,
     pub ideal: usize,
@@ -87,7 +87,7 @@ struct Storm<'a> {
 }
 
 /// Plays one scenario with one seed.
-pub fn play(scenario: &Scenario, seed: u64) -> Run {
+pub(crate) fn play(scenario: &Scenario, seed: u64) -> Run {
     let mut rng = SmallRng::seed_from_u64(seed);
     let callers = callers(scenario, &mut rng);
     let settings = LaneSettings {
@@ -413,7 +413,7 @@ impl Storm<'_> {
 
 impl Run {
     /// The wait below which this part of the served callers was sent, in seconds.
-    pub fn wait(&self, quantile: f64) -> f64 {
+    pub(crate) fn wait(&self, quantile: f64) -> f64 {
         let mut waits = self.waits.clone();
         waits.sort_by(f64::total_cmp);
         #[expect(

@@ -36,6 +36,7 @@ const HINTS: &[&str] = &[
     "type",
     "message",
     "body",
+    "early",
 ];
 const PART: &[&str] = &["after", "split"];
 const ERROR: &[&str] = &["status", "form", "code", "type", "message", "after", "done"];

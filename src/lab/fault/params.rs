@@ -44,7 +44,9 @@ pub(in crate::lab) struct Params {
     pub(in crate::lab) headers_after: Option<Duration>,
     pub(in crate::lab) first_token: Option<Duration>,
     pub(in crate::lab) interval: Option<Duration>,
-    pub(in crate::lab) chunked: bool,
+    pub(in crate::lab) chunked: Option<bool>,
+    /// The answer comes before the request's body is read.
+    pub(in crate::lab) early: bool,
 }
 
 /// Where the body breaks.
@@ -154,7 +156,8 @@ impl Params {
             "headers-after" => self.headers_after = Some(units::duration(value)?),
             "first-token" => self.first_token = Some(units::duration(value)?),
             "interval" => self.interval = Some(units::duration(value)?),
-            "chunked" => self.chunked = yes(value)?,
+            "chunked" => self.chunked = Some(yes(value)?),
+            "early" => self.early = yes(value)?,
             _ => return Err("a parameter of this fault"),
         }
         Ok(())

@@ -131,7 +131,8 @@ impl FromStr for FaultSpec {
         let mut params = Params::default();
         for part in parts.filter(|part| !part.is_empty()) {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            if !takes.contains(&key) && !(shapes && SHAPE.contains(&key)) {
+            let takes_it = takes.contains(&key) || (shapes && SHAPE.contains(&key));
+            if !takes_it {
                 return Err(FaultError::Parameter {
                     fault: name.to_owned(),
                     given: key.to_owned(),
