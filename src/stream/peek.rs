@@ -38,7 +38,7 @@ use crate::{
     },
     server::Lifecycle,
     telemetry::Metrics,
-    upstream::{SendError, Upstream, forward, upload::Upload},
+    upstream::{SendError, SendErrorKind, Upstream, forward, upload::Upload},
 };
 
 /// The largest plain answer that is held until it is whole.
@@ -198,6 +198,11 @@ async fn judge(
         timer,
     };
     let (mut parts, body) = response.into_parts();
+    if parts.status.is_informational() {
+        // A switch of protocols that nobody asked for: `Upgrade` is never forwarded.
+        let kind = SendErrorKind::Malformed;
+        return Err(Failure { verdict: triage(&kind.outcome()), cause: Cause::Send(kind) });
+    }
     forward::clean_response(&mut parts.headers);
     judging.call.journal().upstream_status = Some(parts.status.as_u16());
     if parts.status.is_client_error() || parts.status.is_server_error() {
