@@ -77,22 +77,49 @@ pub struct Shared {
 /// that a request holds nothing while it waits.
 #[must_use]
 pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
-    let Shared { routes, lanes, budget, hold_at_most, lifecycle, metrics } = shared.clone();
+    let Shared {
+        routes,
+        lanes,
+        budget,
+        hold_at_most,
+        lifecycle,
+        metrics,
+    } = shared.clone();
     ServiceBuilder::new()
         // Gives the request an id and a report; below, errors become responses; nothing fails above.
-        .layer(RescueLayer { metrics: metrics.clone() })
+        .layer(RescueLayer {
+            metrics: metrics.clone(),
+        })
         // Refuses ambiguous heads, finds the route, holds the body, learns what is asked and by whom.
-        .layer(ReceptionLayer { routes, budget: budget.clone(), hold_at_most, metrics: metrics.clone() })
+        .layer(ReceptionLayer {
+            routes,
+            budget: budget.clone(),
+            hold_at_most,
+            metrics: metrics.clone(),
+        })
         // Refuses a user above their own limit, before anything is spent upstream.
-        .layer(LimitLayer { metrics: metrics.clone() })
+        .layer(LimitLayer {
+            metrics: metrics.clone(),
+        })
         // Walks the chain of targets; at its end, the friendly reply.
-        .layer(FallbackLayer { lanes, metrics: metrics.clone() })
+        .layer(FallbackLayer {
+            lanes,
+            metrics: metrics.clone(),
+        })
         // Repeats failed attempts on one target: triage, backoff, the server's hints, the caller's deadline.
-        .layer(RetryLayer { metrics: metrics.clone() })
+        .layer(RetryLayer {
+            metrics: metrics.clone(),
+        })
         // Waits for the turn that callers of one quota give each other: fair, paced, gated.
-        .layer(LaneLayer { metrics: metrics.clone() })
+        .layer(LaneLayer {
+            metrics: metrics.clone(),
+        })
         // Waits for the first byte that counts, and judges the answer by it.
-        .layer(PeekLayer { budget, lifecycle, metrics })
+        .layer(PeekLayer {
+            budget,
+            lifecycle,
+            metrics,
+        })
         // Sends the request, once.
         .service(pool)
 }

@@ -46,10 +46,14 @@ impl BodyError {
     #[must_use]
     pub fn for_caller(&self) -> &'static str {
         match self {
-            Self::Upstream(_) => "The connection to the upstream was lost before the answer was complete.",
+            Self::Upstream(_) => {
+                "The connection to the upstream was lost before the answer was complete."
+            }
             Self::Incomplete => "The upstream ended its stream before the answer was complete.",
             Self::Idle(_) => "The upstream fell silent before the answer was complete.",
-            Self::Deadline(_) => "The time of this request was used up before the answer was complete.",
+            Self::Deadline(_) => {
+                "The time of this request was used up before the answer was complete."
+            }
             Self::Stopping => "The proxy was stopped before the answer was complete.",
             Self::Caller(_) => "The request could not be read to its end.",
         }
@@ -72,25 +76,37 @@ impl BodyError {
 /// A body of known bytes.
 #[must_use]
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// A body without bytes.
 #[must_use]
 pub fn empty() -> Body {
-    http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
+    http_body_util::Empty::new()
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// A body of known bytes with trailers behind them.
 #[must_use]
 pub fn with_trailers(data: Bytes, trailers: HeaderMap) -> Body {
-    WithTrailers { data: Some(data), trailers: Some(trailers) }.boxed_unsync()
+    WithTrailers {
+        data: Some(data),
+        trailers: Some(trailers),
+    }
+    .boxed_unsync()
 }
 
 /// A body that keeps `guard` until it has ended or is dropped.
 #[must_use]
 pub fn holding(body: Body, guard: impl Send + 'static) -> Body {
-    Holding { body, _guard: guard }.boxed_unsync()
+    Holding {
+        body,
+        _guard: guard,
+    }
+    .boxed_unsync()
 }
 
 pin_project_lite::pin_project! {
@@ -105,7 +121,10 @@ impl<G> http_body::Body for Holding<G> {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.project().body.poll_frame(cx)
     }
 
@@ -145,13 +164,18 @@ impl Chunks {
         }
         if self.joined.is_empty() {
             self.joined.reserve(self.first.len() + data.len());
-            self.joined.extend_from_slice(&std::mem::take(&mut self.first));
+            self.joined
+                .extend_from_slice(&std::mem::take(&mut self.first));
         }
         self.joined.extend_from_slice(&data);
     }
 
     pub(crate) fn into_bytes(self) -> Bytes {
-        if self.joined.is_empty() { self.first } else { self.joined.freeze() }
+        if self.joined.is_empty() {
+            self.first
+        } else {
+            self.joined.freeze()
+        }
     }
 }
 
@@ -164,9 +188,19 @@ impl http_body::Body for WithTrailers {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let data = self.data.take().filter(|data| !data.is_empty()).map(Frame::data);
-        Poll::Ready(data.or_else(|| self.trailers.take().map(Frame::trailers)).map(Ok))
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let data = self
+            .data
+            .take()
+            .filter(|data| !data.is_empty())
+            .map(Frame::data);
+        Poll::Ready(
+            data.or_else(|| self.trailers.take().map(Frame::trailers))
+                .map(Ok),
+        )
     }
 }
 

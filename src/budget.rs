@@ -30,13 +30,19 @@ impl Budget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Pot { limit, used: AtomicUsize::new(0) }))
+        Self(Arc::new(Pot {
+            limit,
+            used: AtomicUsize::new(0),
+        }))
     }
 
     /// A reservation of nothing yet.
     #[must_use]
     pub fn open(&self) -> Reservation {
-        Reservation { pot: self.0.clone(), held: 0 }
+        Reservation {
+            pot: self.0.clone(),
+            held: 0,
+        }
     }
 
     /// Bytes held now.
@@ -50,9 +56,12 @@ impl Reservation {
     /// Takes `bytes` more, or nothing at all when the budget does not have them.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
-        let taken = self.pot.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
-            used.checked_add(bytes).filter(|sum| *sum <= self.pot.limit)
-        });
+        let taken = self
+            .pot
+            .used
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= self.pot.limit)
+            });
         if taken.is_ok() {
             self.held += bytes;
         }

@@ -131,7 +131,7 @@ impl CallId {
         let mut digits = [0; 32];
         for (index, digit) in digits.iter_mut().enumerate() {
             let word = if index < 16 { high } else { low };
-            *digit = DIGITS[usize::from((word >> (4 * (index % 16))) as u8 & 0xf)];
+            *digit = DIGITS[usize::from((word >> (4 * (index % 16))).to_le_bytes()[0] & 0xf)];
         }
         Self(digits)
     }
@@ -168,16 +168,39 @@ impl Attempt {
     /// Sends `call` to `upstream` once.
     #[must_use]
     pub fn new(call: Arc<Call>, upstream: Arc<Upstream>, lane: Arc<Lane>) -> Self {
-        let is_long = call.payload.bytes().is_none_or(|bytes| bytes.len() > WATCHED_FROM);
-        Self { upload: is_long.then(Upload::begin), call, upstream, lane, right: None }
+        let is_long = call
+            .payload
+            .bytes()
+            .is_none_or(|bytes| bytes.len() > WATCHED_FROM);
+        Self {
+            upload: is_long.then(Upload::begin),
+            call,
+            upstream,
+            lane,
+            right: None,
+        }
     }
 }
 
 impl Call {
     /// Joins a message with what was found out about it.
     #[must_use]
-    pub fn new(parts: http::request::Parts, target: PathAndQuery, payload: Payload, known: Circumstances) -> Self {
-        let Circumstances { id, arrived, route, dialect, ask, user, wishes, deadline } = known;
+    pub fn new(
+        parts: http::request::Parts,
+        target: PathAndQuery,
+        payload: Payload,
+        known: Circumstances,
+    ) -> Self {
+        let Circumstances {
+            id,
+            arrived,
+            route,
+            dialect,
+            ask,
+            user,
+            wishes,
+            deadline,
+        } = known;
         Self {
             id,
             arrived,

@@ -20,9 +20,21 @@ impl Deadline {
     #[must_use]
     pub fn new(arrived: Instant, total: Duration, budget: Option<Budget>) -> Self {
         let all = arrived + total;
-        let Some(budget) = budget else { return Self { answer_by: all, end_by: all } };
+        let Some(budget) = budget else {
+            return Self {
+                answer_by: all,
+                end_by: all,
+            };
+        };
         let answer_by = all.min(arrived + budget.answer_within());
-        Self { answer_by, end_by: if budget.source.bounds_whole_answer() { answer_by } else { all } }
+        Self {
+            answer_by,
+            end_by: if budget.source.bounds_whole_answer() {
+                answer_by
+            } else {
+                all
+            },
+        }
     }
 
     /// An answer that begins later reaches nobody.
@@ -55,12 +67,23 @@ mod tests {
         let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
         let budget = |limit, source| Some(Budget { limit, source });
         assert_eq!(Deadline::new(now, minute, None).answer_by(), now + minute);
-        assert_eq!(Deadline::new(now, minute, budget(hour, BudgetSource::OwnHeader)).answer_by(), now + minute);
+        assert_eq!(
+            Deadline::new(now, minute, budget(hour, BudgetSource::OwnHeader)).answer_by(),
+            now + minute
+        );
         let sdk = Deadline::new(now, hour, budget(minute, BudgetSource::SdkTimeout));
         assert!(sdk.answer_by() <= now + minute);
-        assert_eq!(sdk.end_by(), now + hour, "an SDK's timeout ends with the answer's head");
+        assert_eq!(
+            sdk.end_by(),
+            now + hour,
+            "an SDK's timeout ends with the answer's head"
+        );
         let own = Deadline::new(now, hour, budget(minute, BudgetSource::OwnHeader));
-        assert_eq!(own.end_by(), own.answer_by(), "our own header bounds everything");
+        assert_eq!(
+            own.end_by(),
+            own.answer_by(),
+            "our own header bounds everything"
+        );
         assert_eq!(own.remaining(now + hour), Duration::ZERO);
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt as _;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::{
@@ -63,10 +63,18 @@ pub enum PayloadError {
 
 impl Payload {
     /// Reads `incoming` into memory if it fits into `cap` bytes and into `budget`.
-    pub async fn read(incoming: Incoming, cap: usize, budget: &Budget) -> Result<Self, PayloadError> {
+    pub async fn read(
+        incoming: Incoming,
+        cap: usize,
+        budget: &Budget,
+    ) -> Result<Self, PayloadError> {
         let mut reserved = budget.open();
         if incoming.is_end_stream() {
-            return Ok(Self::Held(Held { bytes: Bytes::new(), trailers: None, _reserved: reserved }));
+            return Ok(Self::Held(Held {
+                bytes: Bytes::new(),
+                trailers: None,
+                _reserved: reserved,
+            }));
         }
         // A declared length that cannot be held is not read at all: the caller need not wait for it.
         let declared = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
@@ -91,7 +99,11 @@ impl Payload {
                 Err(other) => trailers = other.into_trailers().ok(),
             }
         }
-        Ok(Self::Held(Held { bytes: read.into_bytes(), trailers, _reserved: reserved }))
+        Ok(Self::Held(Held {
+            bytes: read.into_bytes(),
+            trailers,
+            _reserved: reserved,
+        }))
     }
 
     fn passing(read: Bytes, rest: Incoming) -> Self {
@@ -123,14 +135,23 @@ impl Payload {
     #[must_use]
     pub fn send(&self) -> Option<Body> {
         match self {
-            Self::Held(Held { bytes, trailers: None, .. }) => Some(body::full(bytes.clone())),
-            Self::Held(Held { bytes, trailers: Some(trailers), .. }) => {
-                Some(body::with_trailers(bytes.clone(), trailers.clone()))
-            }
+            Self::Held(Held {
+                bytes,
+                trailers: None,
+                ..
+            }) => Some(body::full(bytes.clone())),
+            Self::Held(Held {
+                bytes,
+                trailers: Some(trailers),
+                ..
+            }) => Some(body::with_trailers(bytes.clone(), trailers.clone())),
             Self::Passing(passing) => {
                 // A poisoned lock only means that another attempt panicked before it took the body.
-                let taken = passing.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-                taken.map(|passing| passing.boxed_unsync())
+                let taken = passing
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .take();
+                taken.map(BodyExt::boxed_unsync)
             }
         }
     }
@@ -140,11 +161,16 @@ impl http_body::Body for Passing {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if !self.read.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.read)))));
         }
-        Pin::new(&mut self.rest).poll_frame(cx).map_err(BodyError::Caller)
+        Pin::new(&mut self.rest)
+            .poll_frame(cx)
+            .map_err(BodyError::Caller)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -176,7 +202,12 @@ mod tests {
         };
         let payload = Payload::Held(held);
         for _ in 0..2 {
-            let sent = payload.send().expect("held").collect().await.expect("no error");
+            let sent = payload
+                .send()
+                .expect("held")
+                .collect()
+                .await
+                .expect("no error");
             assert_eq!(sent.trailers(), Some(&trailers));
             assert_eq!(sent.to_bytes(), "data");
         }

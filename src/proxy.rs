@@ -52,7 +52,10 @@ pub struct Proxy {
 
 impl Proxy {
     /// Reads the credentials and starts the workers. `env` looks up an environment variable.
-    pub fn start(config: &Config, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, StartError> {
+    pub fn start(
+        config: &Config,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, StartError> {
         let upstreams = upstreams(config, env)?;
         let tls = upstream::trust()?;
         let limits = Arc::new(limits(config));
@@ -68,9 +71,16 @@ impl Proxy {
             let shared = shared.clone();
             move || app::stack(&shared, Pool::new(&upstreams, &tls))
         };
-        let workers = config.server.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+        let workers = config
+            .server
+            .workers
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
         let fleet = Arc::new(Fleet::start(workers, edge, &limits, &shared.lifecycle)?);
-        Ok(Self { shared, fleet, limits })
+        Ok(Self {
+            shared,
+            fleet,
+            limits,
+        })
     }
 
     /// Serves the operator's port on a worker of its own until the returned guard is dropped.
@@ -82,10 +92,18 @@ impl Proxy {
             budget: self.shared.budget.clone(),
             routes: self.shared.routes.clone(),
         };
-        let limits = Arc::new(Limits { max_connections: ADMIN_CONNECTIONS, ..self.limits.as_ref().clone() });
+        let limits = Arc::new(Limits {
+            max_connections: ADMIN_CONNECTIONS,
+            ..self.limits.as_ref().clone()
+        });
         // Its own life: it must still answer while the data path drains.
         let lifecycle = Lifecycle::default();
-        let fleet = Fleet::start(1, move || AdminEdge::new(admin.clone()), &limits, &lifecycle)?;
+        let fleet = Fleet::start(
+            1,
+            move || AdminEdge::new(admin.clone()),
+            &limits,
+            &lifecycle,
+        )?;
         let task = tokio::spawn(async move {
             if let Err(error) = server::serve(vec![listener], &fleet, &limits, &lifecycle).await {
                 tracing::error!(%error, "the admin port has failed; the proxy goes on without it");
@@ -137,16 +155,26 @@ impl Drop for AdminServer {
     }
 }
 
-fn upstreams(config: &Config, env: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Arc<Upstream>>, StartError> {
+fn upstreams(
+    config: &Config,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<Arc<Upstream>>, StartError> {
     let resolve = |(index, upstream): (usize, &crate::config::Upstream)| {
         let credential: Option<SecretString> = match &upstream.credential {
             None => None,
             Some(credential) => {
                 let secret = credential.resolve(env);
-                Some(secret.map_err(|error| StartError::Credential(format!("upstream `{}`: {error}", upstream.name)))?)
+                Some(secret.map_err(|error| {
+                    StartError::Credential(format!("upstream `{}`: {error}", upstream.name))
+                })?)
             }
         };
-        Ok(Arc::new(Upstream::new(index, upstream, credential, config.server.via)))
+        Ok(Arc::new(Upstream::new(
+            index,
+            upstream,
+            credential,
+            config.server.via,
+        )))
     };
     config.upstreams.iter().enumerate().map(resolve).collect()
 }

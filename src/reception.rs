@@ -46,7 +46,10 @@ impl<S> Layer<S> for ReceptionLayer {
     type Service = Reception<S>;
 
     fn layer(&self, inner: S) -> Reception<S> {
-        Reception { inner, with: self.clone() }
+        Reception {
+            inner,
+            with: self.clone(),
+        }
     }
 }
 
@@ -83,25 +86,59 @@ where
 
 impl ReceptionLayer {
     async fn understand(&self, inbound: Inbound) -> Result<Call, Stop> {
-        let Inbound { request, peer, id, arrived, dialect, .. } = inbound;
+        let Inbound {
+            request,
+            peer,
+            id,
+            arrived,
+            dialect,
+            ..
+        } = inbound;
         guard::check(&request)?;
         if via::is_loop(request.headers()) {
             return Err(Stop::Loop);
         }
         let (parts, body) = request.into_parts();
-        let route = self.routes.find(parts.uri.path(), &parts.headers).ok_or(Stop::NoRoute)?.clone();
+        let route = self
+            .routes
+            .find(parts.uri.path(), &parts.headers)
+            .ok_or(Stop::NoRoute)?
+            .clone();
         let payload = Payload::read(body, self.hold_at_most, &self.budget).await?;
         if !payload.is_replayable() {
             self.metrics.unprotected.inc();
         }
-        let ask = payload.bytes().map(|bytes| Ask::read(dialect, bytes)).unwrap_or_default();
+        let ask = payload
+            .bytes()
+            .map(|bytes| Ask::read(dialect, bytes))
+            .unwrap_or_default();
         let user = identity::find(&route.policy.limits.identify, &parts.headers, &ask, peer);
-        let fields = parts.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-        let deadline = Deadline::new(arrived, route.upstream.timeouts.total, caller_budget(fields));
+        let fields = parts
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let deadline = Deadline::new(
+            arrived,
+            route.upstream.timeouts.total,
+            caller_budget(fields),
+        );
         let wishes = wishes(&parts.headers, route.policy.retry.max_retries);
         // An empty path is only possible in absolute or asterisk form.
-        let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let known = Circumstances { id, arrived, route, dialect, ask, user, wishes, deadline };
+        let target = parts
+            .uri
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let known = Circumstances {
+            id,
+            arrived,
+            route,
+            dialect,
+            ask,
+            user,
+            wishes,
+            deadline,
+        };
         Ok(Call::new(parts, target, payload, known))
     }
 }
@@ -114,8 +151,11 @@ fn wishes(headers: &HeaderMap, configured_retries: u32) -> Wishes {
         Some("reply") => FallbackWish::Reply,
         _ => FallbackWish::Route,
     };
-    let retries =
-        allowed_retries(configured_retries, text("x-surgetank-max-retries"), text("x-stainless-retry-count"));
+    let retries = allowed_retries(
+        configured_retries,
+        text("x-surgetank-max-retries"),
+        text("x-stainless-retry-count"),
+    );
     Wishes { fallback, retries }
 }
 
@@ -128,14 +168,36 @@ mod tests {
     #[test]
     fn wishes_are_read_leniently() {
         let mut headers = HeaderMap::new();
-        assert_eq!(wishes(&headers, 3), Wishes { fallback: FallbackWish::Route, retries: 3 });
+        assert_eq!(
+            wishes(&headers, 3),
+            Wishes {
+                fallback: FallbackWish::Route,
+                retries: 3
+            }
+        );
         headers.insert("x-surgetank-fallback", HeaderValue::from_static(" none "));
         headers.insert("x-surgetank-max-retries", HeaderValue::from_static("1"));
-        assert_eq!(wishes(&headers, 3), Wishes { fallback: FallbackWish::None, retries: 1 });
+        assert_eq!(
+            wishes(&headers, 3),
+            Wishes {
+                fallback: FallbackWish::None,
+                retries: 1
+            }
+        );
         headers.insert("x-surgetank-fallback", HeaderValue::from_static("later"));
         headers.insert("x-surgetank-max-retries", HeaderValue::from_static("-1"));
-        assert_eq!(wishes(&headers, 3), Wishes { fallback: FallbackWish::Route, retries: 3 });
+        assert_eq!(
+            wishes(&headers, 3),
+            Wishes {
+                fallback: FallbackWish::Route,
+                retries: 3
+            }
+        );
         headers.insert("x-stainless-retry-count", HeaderValue::from_static("1"));
-        assert_eq!(wishes(&headers, 3).retries, 0, "the SDK is already retrying");
+        assert_eq!(
+            wishes(&headers, 3).retries,
+            0,
+            "the SDK is already retrying"
+        );
     }
 }

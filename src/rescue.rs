@@ -38,7 +38,9 @@ pub enum Stop {
     #[error(transparent)]
     Ambiguous(#[from] Ambiguous),
     /// The request has been here before.
-    #[error("this request has already passed through this surgetank: an upstream's `base_url` points back at it")]
+    #[error(
+        "this request has already passed through this surgetank: an upstream's `base_url` points back at it"
+    )]
     Loop,
     /// No route takes it.
     #[error("no route takes this request; add one without `match` at the end of `routes`")]
@@ -63,14 +65,40 @@ struct Told {
 
 impl Stop {
     fn told(&self) -> Told {
-        let told = |status, kind, outcome| Told { status, kind, outcome };
+        let told = |status, kind, outcome| Told {
+            status,
+            kind,
+            outcome,
+        };
         match self {
-            Self::Ambiguous(ambiguous) => told(ambiguous.status(), ErrorKind::Invalid, Outcome::Rejected),
-            Self::Loop => told(StatusCode::LOOP_DETECTED, ErrorKind::Invalid, Outcome::Rejected),
-            Self::NoRoute => told(StatusCode::NOT_FOUND, ErrorKind::NotFound, Outcome::Rejected),
-            Self::Payload(PayloadError::Stalled) => told(StatusCode::REQUEST_TIMEOUT, ErrorKind::Timeout, Outcome::Rejected),
-            Self::Payload(PayloadError::Broken(_)) => told(StatusCode::BAD_REQUEST, ErrorKind::Invalid, Outcome::Rejected),
-            Self::OverLimit(_) => told(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimited, Outcome::Limited),
+            Self::Ambiguous(ambiguous) => {
+                told(ambiguous.status(), ErrorKind::Invalid, Outcome::Rejected)
+            }
+            Self::Loop => told(
+                StatusCode::LOOP_DETECTED,
+                ErrorKind::Invalid,
+                Outcome::Rejected,
+            ),
+            Self::NoRoute => told(
+                StatusCode::NOT_FOUND,
+                ErrorKind::NotFound,
+                Outcome::Rejected,
+            ),
+            Self::Payload(PayloadError::Stalled) => told(
+                StatusCode::REQUEST_TIMEOUT,
+                ErrorKind::Timeout,
+                Outcome::Rejected,
+            ),
+            Self::Payload(PayloadError::Broken(_)) => told(
+                StatusCode::BAD_REQUEST,
+                ErrorKind::Invalid,
+                Outcome::Rejected,
+            ),
+            Self::OverLimit(_) => told(
+                StatusCode::TOO_MANY_REQUESTS,
+                ErrorKind::RateLimited,
+                Outcome::Limited,
+            ),
             Self::Failed(failure) => {
                 let (status, kind) = status_of(failure);
                 told(status, kind, Outcome::Failed)
@@ -86,7 +114,10 @@ impl Stop {
             Self::Failed(failure) => {
                 headers.insert("x-should-retry", HeaderValue::from_static("false"));
                 if let Cause::Refused(refused) = failure.cause {
-                    headers.insert(header::RETRY_AFTER, HeaderValue::from(refused.retry_after.as_secs().max(1)));
+                    headers.insert(
+                        header::RETRY_AFTER,
+                        HeaderValue::from(refused.retry_after.as_secs().max(1)),
+                    );
                 }
             }
             Self::Loop => {
@@ -99,7 +130,10 @@ impl Stop {
             Self::NoRoute => {}
         }
         if matches!(self, Self::Ambiguous(Ambiguous::Method)) {
-            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+            headers.insert(
+                header::ALLOW,
+                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            );
         }
     }
 }
@@ -109,8 +143,10 @@ fn status_of(failure: &Failure) -> (StatusCode, ErrorKind) {
         Cause::FirstByte(_) | Cause::Deadline | Cause::Send(SendErrorKind::ConnectTimeout) => {
             (StatusCode::GATEWAY_TIMEOUT, ErrorKind::Timeout)
         }
-        Cause::Refused(_) | Cause::NoTarget => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded),
-        _ if failure.verdict.class == Class::Throttled => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded),
+        Cause::Refused(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded),
+        _ if failure.verdict.class == Class::Throttled => {
+            (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded)
+        }
         _ => (StatusCode::BAD_GATEWAY, ErrorKind::ServerError),
     }
 }
@@ -126,7 +162,10 @@ impl<S> Layer<S> for RescueLayer {
     type Service = Rescue<S>;
 
     fn layer(&self, inner: S) -> Rescue<S> {
-        Rescue { inner, metrics: self.metrics.clone() }
+        Rescue {
+            inner,
+            metrics: self.metrics.clone(),
+        }
     }
 }
 
@@ -161,10 +200,20 @@ where
 {
     let (id, arrived) = (CallId::random(&mut rand::rng()), Instant::now());
     let Arrival { request, peer } = arrival;
-    let dialect = Dialect::detect(request.uri().path(), request.headers().contains_key("anthropic-version"));
+    let dialect = Dialect::detect(
+        request.uri().path(),
+        request.headers().contains_key("anthropic-version"),
+    );
     let understood = Arc::new(OnceLock::new());
     let mut report = Report::begin(metrics.clone(), id, arrived, understood.clone());
-    let inbound = Inbound { request, peer, id, arrived, dialect, understood: understood.clone() };
+    let inbound = Inbound {
+        request,
+        peer,
+        id,
+        arrived,
+        dialect,
+        understood: understood.clone(),
+    };
     let run = AssertUnwindSafe(inner.oneshot(inbound)).catch_unwind();
     let (mut response, outcome) = match run.await {
         Ok(Ok(Finished { response, outcome })) => (response, outcome),
@@ -172,18 +221,38 @@ where
         Err(_) => {
             // The panic hook has told where; the payload may hold anything, so it is not logged.
             metrics.panics.inc();
-            tracing::error!(request_id = id.as_str(), "a request ended in a panic of surgetank's");
+            tracing::error!(
+                request_id = id.as_str(),
+                "a request ended in a panic of surgetank's"
+            );
             let message = "surgetank failed on this request; its log has the place";
-            (error_response(dialect, id, StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::ServerError, message), Outcome::Failed)
+            (
+                error_response(
+                    dialect,
+                    id,
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    ErrorKind::ServerError,
+                    message,
+                ),
+                Outcome::Failed,
+            )
         }
     };
-    tell(response.headers_mut(), id, understood.get().map(AsRef::as_ref));
+    tell(
+        response.headers_mut(),
+        id,
+        understood.get().map(AsRef::as_ref),
+    );
     report.answered(outcome, response.status());
     response.map(|body| Observed::new(body, report).boxed_unsync())
 }
 
 fn stopped(stop: &Stop, dialect: Dialect, id: CallId) -> (Response<Body>, Outcome) {
-    let Told { status, kind, outcome } = stop.told();
+    let Told {
+        status,
+        kind,
+        outcome,
+    } = stop.told();
     if outcome != Outcome::Limited {
         tracing::info!(request_id = id.as_str(), status = status.as_u16(), reason = %stop, "a request was not answered by an upstream");
     }
@@ -192,13 +261,31 @@ fn stopped(stop: &Stop, dialect: Dialect, id: CallId) -> (Response<Body>, Outcom
     (response, outcome)
 }
 
-fn error_response(dialect: Dialect, id: CallId, status: StatusCode, kind: ErrorKind, message: &str) -> Response<Body> {
-    let spec = errors::ErrorSpec { status: status.as_u16(), kind, message, request_id: id.as_str() };
+fn error_response(
+    dialect: Dialect,
+    id: CallId,
+    status: StatusCode,
+    kind: ErrorKind,
+    message: &str,
+) -> Response<Body> {
+    let spec = errors::ErrorSpec {
+        status: status.as_u16(),
+        kind,
+        message,
+        request_id: id.as_str(),
+    };
     let mut response = Response::new(body::full(errors::body(dialect, &spec)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let id_name = if dialect.vendor() == Vendor::Anthropic { "request-id" } else { "x-request-id" };
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    let id_name = if dialect.vendor() == Vendor::Anthropic {
+        "request-id"
+    } else {
+        "x-request-id"
+    };
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         headers.insert(id_name, value);
     }
@@ -224,14 +311,19 @@ fn tell(headers: &mut HeaderMap, id: CallId, call: Option<&Call>) {
         set("x-surgetank-upstream", &upstream.name);
     }
     set("x-surgetank-attempts", &journal.attempts.to_string());
-    set("x-surgetank-waited-ms", &journal.waited.as_millis().to_string());
+    set(
+        "x-surgetank-waited-ms",
+        &journal.waited.as_millis().to_string(),
+    );
     if let Some(kind) = journal.substituted {
         set("x-surgetank-fallback", kind);
     }
     let upstream_ms = first_byte.saturating_sub(journal.waited).as_millis();
-    let timing = format!("upstream;dur={upstream_ms}, wait;dur={}", journal.waited.as_millis());
+    let timing = format!(
+        "upstream;dur={upstream_ms}, wait;dur={}",
+        journal.waited.as_millis()
+    );
     if let Ok(value) = HeaderValue::from_str(&timing) {
         headers.append("server-timing", value);
     }
 }
-

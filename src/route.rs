@@ -55,12 +55,16 @@ pub struct Routes(Arc<[Arc<Route>]>);
 
 impl Routes {
     /// Resolves the configuration's routes against its upstreams.
-    #[must_use]
     ///
     /// # Errors
     /// When a route's limit cannot be counted.
     pub fn new(config: &config::Config, upstreams: &[Arc<Upstream>]) -> Result<Self, RuleError> {
-        let by_name = |name: &str| upstreams.iter().find(|upstream| upstream.name.as_ref() == name).cloned();
+        let by_name = |name: &str| {
+            upstreams
+                .iter()
+                .find(|upstream| upstream.name.as_ref() == name)
+                .cloned()
+        };
         let mut limiters = Limiters::default();
         let mut route = |policy: &config::Route| {
             let link = |link: &config::Link| match link {
@@ -71,7 +75,9 @@ impl Routes {
                 config::Link::Queue => None,
             };
             // Names are checked when the configuration is read.
-            let Some(upstream) = by_name(&policy.upstream) else { return Ok(None) };
+            let Some(upstream) = by_name(&policy.upstream) else {
+                return Ok(None);
+            };
             Ok(Some(Arc::new(Route {
                 upstream,
                 fallback: policy.fallback.iter().filter_map(link).collect(),
@@ -80,20 +86,31 @@ impl Routes {
                 policy: policy.clone(),
             })))
         };
-        let routes = config.routes.iter().map(&mut route).filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        let routes = config
+            .routes
+            .iter()
+            .map(&mut route)
+            .filter_map(Result::transpose)
+            .collect::<Result<_, _>>()?;
         Ok(Self(routes))
     }
 
     /// The first route that takes the request.
     #[must_use]
     pub fn find(&self, path: &str, headers: &HeaderMap) -> Option<&Arc<Route>> {
-        self.0.iter().find(|route| route.policy.match_.takes(path, headers))
+        self.0
+            .iter()
+            .find(|route| route.policy.match_.takes(path, headers))
     }
 
     /// Users that the limiters remember now.
     #[must_use]
     pub fn limited_users(&self) -> usize {
-        let mut limiters: Vec<_> = self.0.iter().filter_map(|route| route.limiter.as_ref()).collect();
+        let mut limiters: Vec<_> = self
+            .0
+            .iter()
+            .filter_map(|route| route.limiter.as_ref())
+            .collect();
         limiters.sort_by_key(|limiter| Arc::as_ptr(limiter));
         limiters.dedup_by(|one, other| Arc::ptr_eq(one, other));
         limiters.into_iter().map(|limiter| limiter.users()).sum()
@@ -106,7 +123,9 @@ struct Limiters(Vec<(config::PerUser, Arc<Limiter>)>);
 
 impl Limiters {
     fn of(&mut self, limits: &config::Limits) -> Result<Option<Arc<Limiter>>, RuleError> {
-        let Some(per_user) = &limits.per_user else { return Ok(None) };
+        let Some(per_user) = &limits.per_user else {
+            return Ok(None);
+        };
         if let Some((_, limiter)) = self.0.iter().find(|(known, _)| known == per_user) {
             return Ok(Some(limiter.clone()));
         }
@@ -119,7 +138,12 @@ impl Limiters {
 fn retry_policy(retry: &config::Retry) -> Policy {
     Policy {
         max_retries: retry.max_retries,
-        backoff: Backoff { base: retry.base, factor: retry.factor, cap: retry.cap, jitter: retry.jitter },
+        backoff: Backoff {
+            base: retry.base,
+            factor: retry.factor,
+            cap: retry.cap,
+            jitter: retry.jitter,
+        },
         hint_cap: retry.hint_cap,
         post: match retry.post {
             config::PostRetry::Always => PostPolicy::Always,

@@ -83,7 +83,10 @@ impl Service<Arrival> for AdminEdge {
 
     fn call(&mut self, arrival: Arrival) -> Self::Future {
         let (parts, body) = arrival.request.into_parts();
-        let answering = self.0.clone().oneshot(Request::from_parts(parts, axum::body::Body::new(body)));
+        let answering = self
+            .0
+            .clone()
+            .oneshot(Request::from_parts(parts, axum::body::Body::new(body)));
         Box::pin(async move {
             let answered = answering.await?;
             // What axum answers with here is in memory and cannot fail.
@@ -102,16 +105,36 @@ async fn index() -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    admin.metrics.connections.set(i64::try_from(admin.fleet.live()).unwrap_or(i64::MAX));
-    admin.metrics.held_bytes.set(i64::try_from(admin.budget.used()).unwrap_or(i64::MAX));
-    admin.metrics.users.set(i64::try_from(admin.routes.limited_users()).unwrap_or(i64::MAX));
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render()).into_response()
+    admin
+        .metrics
+        .connections
+        .set(i64::try_from(admin.fleet.live()).unwrap_or(i64::MAX));
+    admin
+        .metrics
+        .held_bytes
+        .set(i64::try_from(admin.budget.used()).unwrap_or(i64::MAX));
+    admin
+        .metrics
+        .users
+        .set(i64::try_from(admin.routes.limited_users()).unwrap_or(i64::MAX));
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        admin.metrics.render(),
+    )
+        .into_response()
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
     match admin.lifecycle.stage() {
         Stage::Running => (StatusCode::OK, "ready\n").into_response(),
-        stage => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", word(stage))).into_response(),
+        stage => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{}\n", word(stage)),
+        )
+            .into_response(),
     }
 }
 

@@ -3,11 +3,20 @@
 use super::{ConfigFile, Failed, environment};
 
 pub(super) fn run(file: &ConfigFile) -> Result<(), Failed> {
-    let name = file.config.as_ref().map_or("the built-in configuration".into(), |path| path.display().to_string());
-    let config = file.load().map_err(|problems| Failed::usage(format!("{name} cannot be used\n{problems}")))?;
-    config
-        .check_credentials(&environment)
-        .map_err(|problems| Failed::usage(format!("{name} is correct, but a credential is missing\n{problems}")))?;
+    let name = file
+        .config
+        .as_ref()
+        .map_or("the built-in configuration".into(), |path| {
+            path.display().to_string()
+        });
+    let config = file
+        .load()
+        .map_err(|problems| Failed::usage(format!("{name} cannot be used\n{problems}")))?;
+    config.check_credentials(&environment).map_err(|problems| {
+        Failed::usage(format!(
+            "{name} is correct, but a credential is missing\n{problems}"
+        ))
+    })?;
     for warning in config.warnings() {
         eprintln!("{warning}");
     }

@@ -26,13 +26,21 @@ pub(super) async fn run(arguments: HealthArguments) -> Result<(), Failed> {
     let admin = &arguments.admin;
     let answer = tokio::time::timeout(PATIENCE, ask(admin))
         .await
-        .map_err(|_| Failed::unavailable(format!("{admin} did not answer within {} s", PATIENCE.as_secs())))?
+        .map_err(|_| {
+            Failed::unavailable(format!(
+                "{admin} did not answer within {} s",
+                PATIENCE.as_secs()
+            ))
+        })?
         .map_err(|error| Failed::unavailable(format!("{admin} cannot be asked: {error}")))?;
     let head = answer.lines().next().unwrap_or_default();
     if head.split(' ').nth(1) == Some("200") {
         return Ok(());
     }
-    Err(Failed::unavailable(format!("{admin} is not ready: {}", answer.lines().last().unwrap_or("no answer"))))
+    Err(Failed::unavailable(format!(
+        "{admin} is not ready: {}",
+        answer.lines().last().unwrap_or("no answer")
+    )))
 }
 
 async fn ask(admin: &Listen) -> std::io::Result<String> {
@@ -42,7 +50,11 @@ async fn ask(admin: &Listen) -> std::io::Result<String> {
             let mut addr = *addr;
             // A listener on every interface is asked on this machine's own.
             if addr.ip().is_unspecified() {
-                addr.set_ip(if addr.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+                addr.set_ip(if addr.is_ipv4() {
+                    [127, 0, 0, 1].into()
+                } else {
+                    std::net::Ipv6Addr::LOCALHOST.into()
+                });
             }
             let mut stream = TcpStream::connect(addr).await?;
             stream.write_all(QUESTION).await?;

@@ -28,8 +28,8 @@ How to use it:
 Choosing faults:
   For one request, by a header:
     curl -H 'x-lab-fault: 429;retry-after=2' …
-  For the attempts of one call, by a script and a key of your choice: the first attempt gets a 429, the second a 529,
-  the third is healthy. `429*3` is three attempts, `529*` all that follow.
+  For the attempts of one call, by a script and a key of your choice: the first attempt gets
+  a 429, the second a 529, the third is healthy. `429*3` is three attempts, `529*` all that follow.
     curl -H 'x-lab-script: 429,529,ok' -H 'x-lab-key: call-1' …
   For all requests, by a scenario file (--scenario):
     answer: { words: 50, first_token: 300ms, interval: 20ms }
@@ -142,13 +142,18 @@ fn line(stats: &Stats) -> String {
 
 /// All faults, a line each, with the parameters that they take.
 fn fault_list() -> String {
-    let mut list = String::from("NAME[;key=value…], values may be percent-encoded\n\n");
+    let mut list = String::from(
+        "NAME[;key=value…], values may be percent-encoded.\n\
+         Parameters stand below the first of the faults in a row that share them.\n\n",
+    );
+    let mut told: &[&str] = &[];
     for entry in CATALOGUE {
         // Writing to a string cannot fail.
         let _ = writeln!(list, "{:<26}{}", entry.name, entry.about);
-        if !entry.takes.is_empty() {
+        if !entry.takes.is_empty() && entry.takes != told {
             let _ = writeln!(list, "{:<26}  {}", "", entry.takes.join(" "));
         }
+        told = entry.takes;
     }
     list.push_str(
         "\nAny other status from 400 to 599 works as well, with the parameters of 500.\n\

@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod check;
+mod demo;
 mod health;
 pub mod lab;
 mod run;
@@ -17,10 +18,15 @@ use crate::config::{Config, Listen, Problems};
 /// Without a command it runs the proxy; without a file, on 127.0.0.1:4290 with Anthropic and `OpenAI`
 /// built in. Point your SDK at it and change nothing else:
 ///
-///   ANTHROPIC_BASE_URL=http://localhost:4290
-///   OPENAI_BASE_URL=http://localhost:4290/v1
+///   `ANTHROPIC_BASE_URL=http://localhost:4290`
+///   `OPENAI_BASE_URL=http://localhost:4290/v1`
 #[derive(Debug, Parser)]
-#[command(name = "surgetank", version, verbatim_doc_comment, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "surgetank",
+    version,
+    verbatim_doc_comment,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -34,6 +40,8 @@ enum Command {
     Run(run::RunArguments),
     /// Check a configuration file and say how to mend what is wrong with it.
     Check(ConfigFile),
+    /// Show the spike in under a minute: a fake API with a quota, a crowd, without and with surgetank.
+    Demo,
     /// Run the fake AI API, with quotas and every fault, to drill an application.
     Lab(lab::LabArgs),
     /// Print the JSON Schema of the configuration file.
@@ -74,16 +82,25 @@ pub struct Failed {
 }
 
 impl Failed {
-    fn usage(message: impl ToString) -> Self {
-        Self { code: 64, message: message.to_string() }
+    fn usage(message: impl std::fmt::Display) -> Self {
+        Self {
+            code: 64,
+            message: message.to_string(),
+        }
     }
 
-    fn unavailable(message: impl ToString) -> Self {
-        Self { code: 69, message: message.to_string() }
+    fn unavailable(message: impl std::fmt::Display) -> Self {
+        Self {
+            code: 69,
+            message: message.to_string(),
+        }
     }
 
-    fn internal(message: impl ToString) -> Self {
-        Self { code: 70, message: message.to_string() }
+    fn internal(message: impl std::fmt::Display) -> Self {
+        Self {
+            code: 70,
+            message: message.to_string(),
+        }
     }
 }
 
@@ -97,7 +114,12 @@ impl Arguments {
             None => run::run(&self.run),
             Some(Command::Run(arguments)) => run::run(&arguments),
             Some(Command::Check(file)) => check::run(&file),
-            Some(Command::Lab(arguments)) => on_a_runtime(async { lab::run(arguments).await.map_err(|error| Failed::unavailable(format!("{error:#}"))) }),
+            Some(Command::Lab(arguments)) => on_a_runtime(async {
+                lab::run(arguments)
+                    .await
+                    .map_err(|error| Failed::unavailable(format!("{error:#}")))
+            }),
+            Some(Command::Demo) => on_a_runtime(demo::run()),
             Some(Command::Schema) => schema::run(),
             Some(Command::Health(arguments)) => on_a_runtime(health::run(arguments)),
         }
@@ -105,8 +127,12 @@ impl Arguments {
 }
 
 fn on_a_runtime(work: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|error| Failed::internal(format!("no runtime could be started: {error}")))?.block_on(work)
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime
+        .map_err(|error| Failed::internal(format!("no runtime could be started: {error}")))?
+        .block_on(work)
 }
 
 /// An address from a flag or the environment, in the words of the configuration.

@@ -29,9 +29,18 @@ pub(super) struct RunArguments {
 
 impl RunArguments {
     fn config(&self) -> Result<Config, Failed> {
-        let name = self.file.config.as_ref().map_or(String::new(), |path| path.display().to_string());
-        let mut config = self.file.load().map_err(|problems| Failed::usage(format!("{name} cannot be used\n{problems}")))?;
-        config.check_credentials(&environment).map_err(|problems| Failed::usage(format!("a credential is missing\n{problems}")))?;
+        let name = self
+            .file
+            .config
+            .as_ref()
+            .map_or(String::new(), |path| path.display().to_string());
+        let mut config = self
+            .file
+            .load()
+            .map_err(|problems| Failed::usage(format!("{name} cannot be used\n{problems}")))?;
+        config
+            .check_credentials(&environment)
+            .map_err(|problems| Failed::usage(format!("a credential is missing\n{problems}")))?;
         if !self.listen.is_empty() {
             config.listen.clone_from(&self.listen);
         }
@@ -44,32 +53,50 @@ impl RunArguments {
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failed> {
     let config = arguments.config()?;
-    logs::start(config.telemetry.log, environment("SURGETANK_LOG").as_deref()).map_err(Failed::usage)?;
+    logs::start(
+        config.telemetry.log,
+        environment("SURGETANK_LOG").as_deref(),
+    )
+    .map_err(Failed::usage)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
     // The workers have runtimes of their own; this one accepts, and waits for signals.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failed::internal(format!("no runtime could be started: {error}")))?.block_on(serve(&config))
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime
+        .map_err(|error| Failed::internal(format!("no runtime could be started: {error}")))?
+        .block_on(serve(&config))
 }
 
 async fn serve(config: &Config) -> Result<(), Failed> {
     let mut stopping = Stopping::listen()?;
     let bind = |listen: &Listen| Listener::bind(listen).map_err(Failed::unavailable);
-    let listeners = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    let listeners = config
+        .listen
+        .iter()
+        .map(bind)
+        .collect::<Result<Vec<_>, _>>()?;
     let admin_listener = config.admin.as_ref().map(bind).transpose()?;
     let proxy = Proxy::start(config, &environment).map_err(|error| match error {
         proxy::StartError::Credential(_) => Failed::usage(error),
         _ => Failed::internal(error),
     })?;
-    let admin = admin_listener.map(|listener| proxy.start_admin(listener)).transpose().map_err(Failed::internal)?;
+    let admin = admin_listener
+        .map(|listener| proxy.start_admin(listener))
+        .transpose()
+        .map_err(Failed::internal)?;
     announce(config);
 
     let lifecycle = proxy.lifecycle().clone();
     let serving = proxy.serve(listeners);
     let ending = async {
         stopping.asked().await;
-        tracing::info!(drain_s = config.shutdown.drain.as_secs(), "stopping: finishing what is running; a second signal stops at once");
+        tracing::info!(
+            drain_s = config.shutdown.drain.as_secs(),
+            "stopping: finishing what is running; a second signal stops at once"
+        );
         lifecycle.advance(Stage::Settling);
         let settled = tokio::time::sleep(config.shutdown.settle);
         tokio::select! { () = settled => {}, () = stopping.asked() => return true }
@@ -106,9 +133,23 @@ async fn drain(proxy: &Proxy, stopping: &mut Stopping, limit: Duration) {
 }
 
 fn announce(config: &Config) {
-    let listen = config.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let admin = config.admin.as_ref().map_or("off".into(), ToString::to_string);
-    tracing::info!(listen, admin, upstreams = config.upstreams.len(), "surgetank {} is ready", env!("CARGO_PKG_VERSION"));
+    let listen = config
+        .listen
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let admin = config
+        .admin
+        .as_ref()
+        .map_or("off".into(), ToString::to_string);
+    tracing::info!(
+        listen,
+        admin,
+        upstreams = config.upstreams.len(),
+        "surgetank {} is ready",
+        env!("CARGO_PKG_VERSION")
+    );
 }
 
 /// The signals that end the process.
@@ -119,8 +160,14 @@ struct Stopping {
 
 impl Stopping {
     fn listen() -> Result<Self, Failed> {
-        let on = |kind| signal(kind).map_err(|error| Failed::internal(format!("signals cannot be received: {error}")));
-        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+        let on = |kind| {
+            signal(kind)
+                .map_err(|error| Failed::internal(format!("signals cannot be received: {error}")))
+        };
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+        })
     }
 
     async fn asked(&mut self) {

@@ -7,5 +7,6 @@ use crate::config::Config;
 
 pub(super) fn run() -> Result<(), Failed> {
     let schema = serde_json::to_string_pretty(&Config::json_schema()).map_err(Failed::internal)?;
-    writeln!(std::io::stdout().lock(), "{schema}").map_err(|error| Failed::unavailable(format!("cannot write the schema: {error}")))
+    writeln!(std::io::stdout().lock(), "{schema}")
+        .map_err(|error| Failed::unavailable(format!("cannot write the schema: {error}")))
 }

@@ -17,11 +17,11 @@ use http::{HeaderName, HeaderValue, Response};
 use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
-    attempt::{Answer, Attempted, Failure},
+    attempt::{Answer, Attempted, Failure, verdict_of},
     body::Body,
     call::{Attempt, Call, FallbackWish},
-    retry::triage::{Class, Verdict},
     lane::layer::Lanes,
+    retry::triage::{Class, Verdict},
     route::Link,
     telemetry::{Metrics, Outcome},
 };
@@ -50,7 +50,10 @@ impl<S> Layer<S> for FallbackLayer {
     type Service = Fallback<S>;
 
     fn layer(&self, inner: S) -> Fallback<S> {
-        Fallback { inner, with: self.clone() }
+        Fallback {
+            inner,
+            with: self.clone(),
+        }
     }
 }
 
@@ -75,7 +78,11 @@ where
     }
 
     fn call(&mut self, call: Arc<Call>) -> Self::Future {
-        let chain = Chain { service: self.inner.clone(), with: self.with.clone(), call };
+        let chain = Chain {
+            service: self.inner.clone(),
+            with: self.with.clone(),
+            call,
+        };
         Box::pin(chain.run())
     }
 }
@@ -93,8 +100,8 @@ where
 {
     async fn run(self) -> Result<Finished, Failure> {
         let mut tried = self.attempt(&self.call.route.upstream).await;
-        let first = *verdict(&tried);
-        if !fails(&first) || self.call.wishes.fallback == FallbackWish::None {
+        let first = verdict_of(&tried);
+        if !fails(first) || self.call.wishes.fallback == FallbackWish::None {
             return passed_on(tried);
         }
         for link in &self.call.route.fallback {
@@ -105,17 +112,20 @@ where
                         continue;
                     }
                     tried = self.attempt(upstream).await;
-                    if !fails(verdict(&tried)) {
-                        self.substituted("upstream", &first);
+                    if !fails(verdict_of(&tried)) {
+                        self.substituted("upstream", first);
                         return passed_on(tried);
                     }
                 }
                 // Money that has run out is not "high demand": the operator has to see it.
-                Link::Reply(_) if verdict(&tried).class == Class::Exhausted => {}
+                Link::Reply(_) if verdict_of(&tried).class == Class::Exhausted => {}
                 Link::Reply(text) => {
                     if let Some(response) = reply::render(&self.call, text) {
-                        self.substituted("reply", &first);
-                        return Ok(Finished { response, outcome: Outcome::Substituted });
+                        self.substituted("reply", first);
+                        return Ok(Finished {
+                            response,
+                            outcome: Outcome::Substituted,
+                        });
                     }
                 }
                 Link::Error => break,
@@ -124,34 +134,42 @@ where
         passed_on(tried)
     }
 
-    fn attempt(&self, upstream: &Arc<crate::upstream::Upstream>) -> impl Future<Output = Attempted> + Send + use<S> {
+    fn attempt(
+        &self,
+        upstream: &Arc<crate::upstream::Upstream>,
+    ) -> impl Future<Output = Attempted> + Send + use<S> {
         let lane = self.with.lanes.of(&self.call, upstream);
-        self.service.clone().oneshot(Attempt::new(self.call.clone(), upstream.clone(), lane))
+        self.service
+            .clone()
+            .oneshot(Attempt::new(self.call.clone(), upstream.clone(), lane))
     }
 
-    fn substituted(&self, kind: &'static str, first: &Verdict) {
-        self.with.metrics.fallbacks.with_label_values(&[kind, first.class.as_str()]).inc();
+    fn substituted(&self, kind: &'static str, first: Verdict) {
+        self.with
+            .metrics
+            .fallbacks
+            .with_label_values(&[kind, first.class.as_str()])
+            .inc();
         self.call.journal().substituted = Some(kind);
     }
 }
 
-fn verdict(tried: &Attempted) -> &Verdict {
-    match tried {
-        Ok(answer) => &answer.verdict,
-        Err(failure) => &failure.verdict,
-    }
-}
-
 /// Whether a fallback may take the answer's place.
-fn fails(verdict: &Verdict) -> bool {
+fn fails(verdict: Verdict) -> bool {
     match verdict.class {
-        Class::Unsent | Class::Throttled | Class::Overloaded | Class::Faulty | Class::Exhausted => true,
+        Class::Unsent | Class::Throttled | Class::Overloaded | Class::Faulty | Class::Exhausted => {
+            true
+        }
         Class::Served | Class::Refused | Class::Broken | Class::Abandoned => false,
     }
 }
 
 fn passed_on(tried: Attempted) -> Result<Finished, Failure> {
-    let Answer { mut response, verdict, .. } = tried?;
+    let Answer {
+        mut response,
+        verdict,
+        ..
+    } = tried?;
     let outcome = match verdict.class {
         Class::Served => Outcome::Served,
         Class::Exhausted => Outcome::Exhausted,
@@ -159,8 +177,10 @@ fn passed_on(tried: Attempted) -> Result<Finished, Failure> {
         _ => Outcome::Failed,
     };
     // An SDK would try this status again, and multiply our attempts by its own.
-    if fails(&verdict) || verdict.retryable {
-        response.headers_mut().insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+    if fails(verdict) || verdict.retryable {
+        response
+            .headers_mut()
+            .insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     Ok(Finished { response, outcome })
 }

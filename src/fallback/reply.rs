@@ -16,17 +16,40 @@ pub(super) fn render(call: &Call, text: &str) -> Option<Response<Body>> {
     if call.method != Method::POST {
         return None;
     }
-    let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let rendered = reply::render(call.dialect, &call.ask, &reply::ReplyText { text, id: call.id.as_str(), unix_time })?;
+    let unix_time = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let rendered = reply::render(
+        call.dialect,
+        &call.ask,
+        &reply::ReplyText {
+            text,
+            id: call.id.as_str(),
+            unix_time,
+        },
+    )?;
     let mut response = Response::new(body::full(rendered.body));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(rendered.content_type));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(rendered.content_type),
+    );
     if rendered.streamed {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+        headers.insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-cache, no-transform"),
+        );
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     }
     // SDKs show this id to their users, who will ask us about it.
     let id = HeaderValue::from_str(call.id.as_str()).ok()?;
-    headers.insert(if call.dialect.vendor() == Vendor::Anthropic { "request-id" } else { "x-request-id" }, id);
+    headers.insert(
+        if call.dialect.vendor() == Vendor::Anthropic {
+            "request-id"
+        } else {
+            "x-request-id"
+        },
+        id,
+    );
     Some(response)
 }

@@ -28,6 +28,13 @@ struct Plan {
     slot: Option<Decision>,
 }
 
+impl Plan {
+    /// Something that takes no slot.
+    fn of(play: Play) -> Self {
+        Self { play, slot: None }
+    }
+}
+
 /// Serves one request whose head was read; tells what becomes of the connection.
 pub(super) async fn exchange(wire: &mut Wire, lab: &Shared, connection: u64, head: Head) -> Ending {
     if let Some(reply) = control::answer(lab, &head) {
@@ -53,18 +60,16 @@ pub(super) async fn exchange(wire: &mut Wire, lab: &Shared, connection: u64, hea
                 malformed.status(),
                 &malformed.to_string(),
             )));
-            return conclude(wire, entry, play).await;
+            return conclude(wire, entry, Plan::of(play)).await;
         }
     };
     entry.heard(&body.bytes, &body.trailers);
-    let Plan { mut play, slot } = plan(lab, &entry, &head, &body);
-    if let (true, Play::Answer(reply)) = (early, &mut play) {
+    let mut plan = plan(lab, &entry, &head, &body);
+    if let (true, Play::Answer(reply)) = (early, &mut plan.play) {
         // What is left of the request would be taken for the next one.
         reply.finish = Finish::Close;
     }
-    let ending = conclude(wire, entry, play).await;
-    drop(slot);
-    ending
+    conclude(wire, entry, plan).await
 }
 
 /// Answers a head that is not well formed.
@@ -104,12 +109,9 @@ fn plan(lab: &Shared, entry: &Entry<'_>, head: &Head, body: &Body<'_>) -> Plan {
     let spec = match entry.choose(head, &request) {
         Ok(spec) => spec,
         Err(misuse) => {
-            entry.played("misuse", None, |stats| stats.misused += 1);
+            entry.played("misuse", |stats| stats.misused += 1);
             let reply = complaint(400, &misuse.to_string());
-            return Plan {
-                play: Play::Answer(Box::new(reply)),
-                slot: None,
-            };
+            return Plan::of(Play::Answer(Box::new(reply)));
         }
     };
     let mut scene = Scene {
@@ -127,22 +129,22 @@ fn plan(lab: &Shared, entry: &Entry<'_>, head: &Head, body: &Body<'_>) -> Plan {
     scene.level = lab.admission.level(head.credential(), Instant::now());
     listener(lab, &spec);
     let executes = spec.fault.executes() && executes(&request);
-    entry.played(&spec.fault.name(), Some(spec.fault), |stats| {
+    entry.played(&spec.fault.name(), |stats| {
+        stats.met(spec.fault);
         stats.executions += u64::from(executes);
     });
     let mut play = stage::stage(&spec, &scene);
     if let Play::Answer(reply) = &mut play {
         reply.header("x-lab-fault", spec.fault.name());
     }
-    Plan { play, slot: None }
+    Plan::of(play)
 }
 
 /// The healthy answer, if the request deserves one and the quota has room.
 fn healthy(lab: &Shared, entry: &Entry<'_>, spec: &FaultSpec, scene: &mut Scene<'_>) -> Plan {
-    let withoutslot = |play| Plan { play, slot: None };
     if let Some(error) = scene.refusal() {
-        entry.played("refusal", Some(Fault::Ok), |_| {});
-        return withoutslot(stage::refuse(&error, scene));
+        entry.played("refusal", |stats| stats.met(Fault::Ok));
+        return Plan::of(stage::refuse(&error, scene));
     }
     let decision = match scene.request.endpoint {
         Endpoint::Echo => Decision::Unlimited,
@@ -151,20 +153,23 @@ fn healthy(lab: &Shared, entry: &Entry<'_>, spec: &FaultSpec, scene: &mut Scene<
     scene.level = decision.level();
     match decision {
         Decision::Throttled { wait, .. } => {
-            entry.played("quota", None, |stats| stats.throttled += 1);
+            entry.played("quota", |stats| stats.throttled += 1);
             let hints = lab
                 .admission
                 .quota()
                 .map_or(Hints::default(), |quota| quota.hints);
-            withoutslot(stage::throttle(hints, wait, scene))
+            Plan::of(stage::throttle(hints, wait, scene))
         }
         Decision::Overloaded { .. } => {
-            entry.played("concurrency", None, |stats| stats.overloaded += 1);
-            withoutslot(stage::overload(scene))
+            entry.played("concurrency", |stats| stats.overloaded += 1);
+            Plan::of(stage::overload(scene))
         }
         admitted => {
             let executes = u64::from(executes(scene.request));
-            entry.played("ok", Some(Fault::Ok), |stats| stats.executions += executes);
+            entry.played("ok", |stats| {
+                stats.met(Fault::Ok);
+                stats.executions += executes;
+            });
             Plan {
                 play: stage::stage(spec, scene),
                 slot: Some(admitted),
@@ -194,7 +199,8 @@ fn listener(lab: &Shared, spec: &FaultSpec) {
 }
 
 /// Plays, and notes how it ended.
-async fn conclude(wire: &mut Wire, mut entry: Entry<'_>, play: Play) -> Ending {
+async fn conclude(wire: &mut Wire, mut entry: Entry<'_>, plan: Plan) -> Ending {
+    let Plan { play, slot } = plan;
     let (status, whole) = match &play {
         Play::Answer(reply) => (Some(reply.status), reply.is_whole()),
         Play::Silence { .. } | Play::Raw { .. } => (None, false),
@@ -202,6 +208,8 @@ async fn conclude(wire: &mut Wire, mut entry: Entry<'_>, play: Play) -> Ending {
     let mut phase = Phase::Headers;
     let ended = perform(wire, play, &mut phase).await;
     entry.phase = phase;
+    // Whoever learns of the end must find the slot free.
+    drop(slot);
     let status = status.filter(|_| matches!(phase, Phase::Body { .. }));
     let outcome = match ended {
         Ok(_) if whole => Outcome::Completed,

@@ -36,7 +36,7 @@ pub struct Stats {
     pub overloaded: u64,
     /// Answers for which a vendor's model would have worked, and billed; whole, broken or abandoned.
     pub executions: u64,
-    /// Requests that were refused because they break the rules of HTTP.
+    /// Requests that were refused because they break the rules of HTTP or the lab's bounds.
     pub malformed: u64,
     /// Requests with an `x-lab-…` header that the lab does not understand.
     pub misused: u64,
@@ -61,6 +61,27 @@ pub enum Phase {
         /// Bytes of the body that were handed to the system.
         bytes: u64,
     },
+}
+
+impl Stats {
+    /// Counts the fault that a request meets.
+    pub(super) fn met(&mut self, fault: Fault) {
+        *self.by_fault.entry(fault.name().into_owned()).or_default() += 1;
+    }
+
+    /// Counts the end of a request.
+    pub(super) fn ended(&mut self, outcome: Outcome, status: Option<u16>) {
+        self.live_requests = self.live_requests.saturating_sub(1);
+        match outcome {
+            Outcome::Completed => self.answered += 1,
+            Outcome::Broken => self.broken += 1,
+            Outcome::CallerLeft(_) => self.cancelled += 1,
+            Outcome::Open => {}
+        }
+        if let Some(status) = status {
+            *self.by_status.entry(status).or_default() += 1;
+        }
+    }
 }
 
 /// How a request ended.
@@ -195,6 +216,8 @@ pub(super) struct Ledger {
     config: RecordConfig,
     pub(super) stats: Stats,
     records: VecDeque<RequestRecord>,
+    /// Number of resets. What began before the last one is no longer counted.
+    epoch: u64,
 }
 
 impl Ledger {
@@ -203,35 +226,37 @@ impl Ledger {
             config,
             stats: Stats::default(),
             records: VecDeque::new(),
+            epoch: 0,
         }
     }
 
-    /// Forgets everything but what is alive.
+    /// Forgets everything but the open connections. Requests that are still alive belong to the past.
     pub(super) fn reset(&mut self) {
-        let Stats {
-            live_connections,
-            live_requests,
-            ..
-        } = self.stats;
+        let live_connections = self.stats.live_connections;
         self.stats = Stats {
             live_connections,
-            live_requests,
             ..Stats::default()
         };
         self.records.clear();
+        self.epoch += 1;
     }
 
-    /// Notes a request that has begun.
-    pub(super) fn begin(&mut self, record: RequestRecord) {
+    /// Notes a request that has begun; returns the epoch that it belongs to.
+    pub(super) fn begin(&mut self, record: RequestRecord) -> u64 {
         self.stats.requests += 1;
         self.stats.live_requests += 1;
-        if self.config.requests == 0 {
-            return;
-        }
         if self.records.len() >= self.config.requests {
             self.records.pop_front();
         }
-        self.records.push_back(record);
+        if self.config.requests > 0 {
+            self.records.push_back(record);
+        }
+        self.epoch
+    }
+
+    /// The counters, unless the request belongs to an epoch that was forgotten.
+    pub(super) fn stats_of(&mut self, epoch: u64) -> Option<&mut Stats> {
+        (epoch == self.epoch).then_some(&mut self.stats)
     }
 
     /// Notes what a request brought; `keep` copies the part of the body that is remembered.
@@ -250,14 +275,7 @@ impl Ledger {
     }
 
     /// Notes what is played.
-    pub(super) fn played(&mut self, id: u64, played: &str, fault: Option<Fault>) {
-        if let Some(fault) = fault {
-            *self
-                .stats
-                .by_fault
-                .entry(fault.name().into_owned())
-                .or_default() += 1;
-        }
+    pub(super) fn played(&mut self, id: u64, played: &str) {
         if let Some(record) = self.record(id) {
             played.clone_into(&mut record.played);
         }
@@ -265,16 +283,6 @@ impl Ledger {
 
     /// Notes the end of a request.
     pub(super) fn end(&mut self, id: u64, outcome: Outcome, status: Option<u16>, at: Duration) {
-        self.stats.live_requests = self.stats.live_requests.saturating_sub(1);
-        match outcome {
-            Outcome::Completed => self.stats.answered += 1,
-            Outcome::Broken => self.stats.broken += 1,
-            Outcome::CallerLeft(_) => self.stats.cancelled += 1,
-            Outcome::Open => {}
-        }
-        if let Some(status) = status {
-            *self.stats.by_status.entry(status).or_default() += 1;
-        }
         if let Some(record) = self.record(id) {
             record.outcome = outcome;
             record.status = status;

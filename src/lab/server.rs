@@ -161,7 +161,8 @@ async fn connection(mut wire: Wire, lab: &Shared, number: u64) {
             Ending::Close => return wire.close().await,
             Ending::Reset => return wire.reset(),
             Ending::CloseIdle(later) => {
-                sleep(later).await;
+                // Whoever leaves meanwhile is closed all the same.
+                let _ = wire.wait(later).await;
                 return wire.close().await;
             }
         }

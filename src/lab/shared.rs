@@ -13,7 +13,7 @@ use super::admission::Admission;
 use super::api::Request;
 use super::body::BUDGET_UNIT;
 use super::config::LabConfig;
-use super::fault::{Fault, FaultSpec, Script};
+use super::fault::{FaultSpec, Script};
 use super::head::Head;
 use super::listener::{ListenerPlan, ListenerState};
 use super::lock;
@@ -57,6 +57,8 @@ pub(super) struct Entry<'a> {
     pub(super) attempt: Option<(String, u32)>,
     /// How far it has come.
     pub(super) phase: Phase,
+    /// The ledger's epoch in which it began.
+    epoch: u64,
     ended: bool,
 }
 
@@ -172,13 +174,14 @@ impl Shared {
         if let Some((key, number)) = &attempt {
             (record.key, record.attempt) = (Some(key.clone()), Some(*number));
         }
-        lock(&self.ledger).begin(record);
+        let epoch = lock(&self.ledger).begin(record);
         self.changed.notify_waiters();
         Entry {
             lab: self,
             id,
             attempt,
             phase: Phase::Request,
+            epoch,
             ended: false,
         }
     }
@@ -226,15 +229,12 @@ impl Entry<'_> {
     }
 
     /// Notes what is played.
-    pub(super) fn played(
-        &self,
-        played: &str,
-        fault: Option<Fault>,
-        change: impl FnOnce(&mut Stats),
-    ) {
+    pub(super) fn played(&self, played: &str, count: impl FnOnce(&mut Stats)) {
         let mut ledger = lock(&self.lab.ledger);
-        ledger.played(self.id, played, fault);
-        change(&mut ledger.stats);
+        ledger.played(self.id, played);
+        if let Some(stats) = ledger.stats_of(self.epoch) {
+            count(stats);
+        }
     }
 
     /// Notes the end.
@@ -245,7 +245,12 @@ impl Entry<'_> {
     fn close(&mut self, outcome: Outcome, status: Option<u16>) {
         self.ended = true;
         let at = lock(&self.lab.directions).start.elapsed();
-        lock(&self.lab.ledger).end(self.id, outcome, status, at);
+        let mut ledger = lock(&self.lab.ledger);
+        ledger.end(self.id, outcome, status, at);
+        if let Some(stats) = ledger.stats_of(self.epoch) {
+            stats.ended(outcome, status);
+        }
+        drop(ledger);
         self.lab.changed.notify_waiters();
     }
 }

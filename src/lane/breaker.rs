@@ -171,7 +171,8 @@ impl Breaker {
     /// Shuts for an equally jittered pause: half of it fixed, half random (Finagle's failure accrual).
     fn shut<R: Rng + ?Sized>(&mut self, now: Instant, rng: &mut R) {
         let exponent = i32::try_from(self.trips).unwrap_or(i32::MAX).min(16);
-        let half = seconds((FIRST_PAUSE * 2f64.powi(exponent)).min(LONGEST_PAUSE) * self.tempo / 2.0);
+        let half =
+            seconds((FIRST_PAUSE * 2f64.powi(exponent)).min(LONGEST_PAUSE) * self.tempo / 2.0);
         self.state = State::Shut {
             until: now + half + up_to(rng, half),
         };

@@ -20,16 +20,37 @@ const MOST: usize = 6;
 pub fn quota_reports(headers: &HeaderMap, tokens: f64) -> Vec<QuotaReport> {
     let mut reports = Vec::new();
     for name in headers.keys() {
-        let Some((family, what)) = limit_of(name.as_str()) else { continue };
+        let Some((family, what)) = limit_of(name.as_str()) else {
+            continue;
+        };
         if reports.len() == MOST {
             break;
         }
-        let value = |property: &str| headers.get(family.field(what, property)).and_then(|value| value.to_str().ok());
-        let number = |property| value(property).and_then(|text| text.trim().parse::<f64>().ok()).filter(|n| *n >= 0.0);
+        let value = |property: &str| {
+            headers
+                .get(family.field(what, property))
+                .and_then(|value| value.to_str().ok())
+        };
+        let number = |property| {
+            value(property)
+                .and_then(|text| text.trim().parse::<f64>().ok())
+                .filter(|n| *n >= 0.0)
+        };
         let reset = value("reset").and_then(|text| formats::reset(text, SystemTime::now()));
-        if let (Some(limit), Some(remaining), Some(reset)) = (number("limit"), number("remaining"), reset) {
-            let per_request = if what.contains("token") { tokens.max(1.0) } else { 1.0 };
-            reports.push(QuotaReport { limit, remaining, reset, per_request });
+        if let (Some(limit), Some(remaining), Some(reset)) =
+            (number("limit"), number("remaining"), reset)
+        {
+            let per_request = if what.contains("token") {
+                tokens.max(1.0)
+            } else {
+                1.0
+            };
+            reports.push(QuotaReport {
+                limit,
+                remaining,
+                reset,
+                per_request,
+            });
         }
     }
     reports
@@ -55,7 +76,9 @@ fn limit_of(name: &str) -> Option<(Family, &str)> {
     if let Some(what) = name.strip_prefix("x-ratelimit-limit-") {
         return Some((Family::OpenAi, what));
     }
-    let what = name.strip_prefix("anthropic-ratelimit-")?.strip_suffix("-limit")?;
+    let what = name
+        .strip_prefix("anthropic-ratelimit-")?
+        .strip_suffix("-limit")?;
     Some((Family::Anthropic, what))
 }
 
@@ -68,7 +91,12 @@ mod tests {
     use super::*;
 
     fn read(fields: &[(&'static str, &'static str)]) -> Vec<QuotaReport> {
-        let pairs = fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let pairs = fields.iter().map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        });
         quota_reports(&pairs.collect(), 500.0)
     }
 
@@ -82,9 +110,18 @@ mod tests {
             ("x-ratelimit-remaining-tokens", "80000"),
             ("x-ratelimit-reset-tokens", "20ms"),
         ]);
-        let requests = QuotaReport { limit: 60.0, remaining: 3.0, reset: Duration::from_secs(360), per_request: 1.0 };
-        let tokens =
-            QuotaReport { limit: 90_000.0, remaining: 80_000.0, reset: Duration::from_millis(20), per_request: 500.0 };
+        let requests = QuotaReport {
+            limit: 60.0,
+            remaining: 3.0,
+            reset: Duration::from_secs(360),
+            per_request: 1.0,
+        };
+        let tokens = QuotaReport {
+            limit: 90_000.0,
+            remaining: 80_000.0,
+            reset: Duration::from_millis(20),
+            per_request: 500.0,
+        };
         assert_eq!(reports, [requests, tokens]);
     }
 
@@ -95,13 +132,22 @@ mod tests {
             ("anthropic-ratelimit-requests-remaining", "49"),
             ("anthropic-ratelimit-requests-reset", "2999-01-01T00:00:00Z"),
         ]);
-        assert_eq!((reports.len(), reports[0].limit, reports[0].remaining), (1, 50.0, 49.0));
+        assert_eq!(
+            (reports.len(), reports[0].limit, reports[0].remaining),
+            (1, 50.0, 49.0)
+        );
         assert!(reports[0].reset > Duration::from_secs(3600));
     }
 
     #[test]
     fn what_is_missing_or_senseless_is_left_out() {
-        assert!(read(&[("x-ratelimit-limit-requests", "60"), ("x-ratelimit-remaining-requests", "3")]).is_empty());
+        assert!(
+            read(&[
+                ("x-ratelimit-limit-requests", "60"),
+                ("x-ratelimit-remaining-requests", "3")
+            ])
+            .is_empty()
+        );
         assert!(
             read(&[
                 ("x-ratelimit-limit-requests", "60"),

@@ -16,7 +16,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use super::{Lane, LaneKey, LaneSettings, LaneTable, Outcome, Permit, QuotaReport, RefuseReason, Refused, Request, UserKey, headers::quota_reports};
+use super::{
+    Lane, LaneKey, LaneSettings, LaneTable, Outcome, Permit, QuotaReport, RefuseReason, Refused,
+    Request, UserKey, headers::quota_reports,
+};
 use crate::{
     attempt::{Answer, Attempted, Cause, Failure},
     body,
@@ -38,7 +41,11 @@ impl Lanes {
     /// The lane of one call on one upstream: the vendor counts by credential and model.
     #[must_use]
     pub fn of(&self, call: &Call, upstream: &Upstream) -> Arc<Lane> {
-        let key = LaneKey { upstream: upstream.index, credential: credential(call, upstream), model: model(call, upstream) };
+        let key = LaneKey {
+            upstream: upstream.index,
+            credential: credential(call, upstream),
+            model: model(call, upstream),
+        };
         self.0.lane(key, &settings(call, upstream))
     }
 
@@ -56,18 +63,31 @@ fn credential(call: &Call, upstream: &Upstream) -> u128 {
         return 0;
     }
     let mut digest = Sha256::new();
-    for name in [header::AUTHORIZATION.as_str(), "x-api-key", "api-key", "x-goog-api-key"] {
+    for name in [
+        header::AUTHORIZATION.as_str(),
+        "x-api-key",
+        "api-key",
+        "x-goog-api-key",
+    ] {
         for value in call.headers.get_all(name) {
             digest.update(value.as_bytes());
             digest.update([0]);
         }
     }
-    digest.finalize().iter().take(16).fold(0, |print, byte| print << 8 | u128::from(*byte))
+    digest
+        .finalize()
+        .iter()
+        .take(16)
+        .fold(0, |print, byte| print << 8 | u128::from(*byte))
 }
 
 fn model(call: &Call, upstream: &Upstream) -> u64 {
     let mut hasher = DefaultHasher::new();
-    upstream.model.as_deref().or(call.ask.model.as_deref()).hash(&mut hasher);
+    upstream
+        .model
+        .as_deref()
+        .or(call.ask.model.as_deref())
+        .hash(&mut hasher);
     hasher.finish()
 }
 
@@ -93,7 +113,10 @@ impl<S> Layer<S> for LaneLayer {
     type Service = Admit<S>;
 
     fn layer(&self, inner: S) -> Admit<S> {
-        Admit { inner, metrics: self.metrics.clone() }
+        Admit {
+            inner,
+            metrics: self.metrics.clone(),
+        }
     }
 }
 
@@ -139,7 +162,10 @@ where
         Ok(answer) => {
             let reports = quota_reports(answer.response.headers(), tokens);
             report(&permit, answer.verdict.class, answer.hint, false, &reports);
-            Ok(Answer { response: answer.response.map(|inner| body::holding(inner, permit)), ..answer })
+            Ok(Answer {
+                response: answer.response.map(|inner| body::holding(inner, permit)),
+                ..answer
+            })
         }
         Err(failure) => {
             let timed_out = matches!(failure.cause, Cause::FirstByte(_));
@@ -150,7 +176,12 @@ where
 }
 
 fn request(call: &Call, attempt: &mut Attempt) -> Request {
-    let patience = call.route.policy.retry.patience.saturating_sub(call.journal().waited);
+    let patience = call
+        .route
+        .policy
+        .retry
+        .patience
+        .saturating_sub(call.journal().waited);
     Request {
         user: UserKey(short(&call.user)),
         retry: attempt.right.take(),
@@ -162,12 +193,18 @@ fn request(call: &Call, attempt: &mut Attempt) -> Request {
 
 /// Half of the fingerprint: enough to take turns by, and two users who share it only share a turn.
 fn short(user: &crate::limit::identity::UserKey) -> u64 {
-    user.as_bytes().iter().take(8).fold(0, |print, byte| print << 8 | u64::from(*byte))
+    user.as_bytes()
+        .iter()
+        .take(8)
+        .fold(0, |print, byte| print << 8 | u64::from(*byte))
 }
 
 fn refusal(attempt: &Attempt, metrics: &Metrics, refused: Refused) -> Failure {
     let (call, reason) = (&attempt.call, refused.reason);
-    metrics.lane_refused.with_label_values(&[attempt.upstream.name.as_ref(), reason.as_str()]).inc();
+    metrics
+        .lane_refused
+        .with_label_values(&[attempt.upstream.name.as_ref(), reason.as_str()])
+        .inc();
     tracing::info!(
         request_id = call.id.as_str(),
         upstream = attempt.upstream.name.as_ref(),
@@ -175,8 +212,15 @@ fn refusal(attempt: &Attempt, metrics: &Metrics, refused: Refused) -> Failure {
         retry_after_s = refused.retry_after.as_secs(),
         "a request was not let through: its wait would be in vain"
     );
-    let class = if reason == RefuseReason::Exhausted { Class::Exhausted } else { Class::Throttled };
-    Failure { verdict: Verdict::final_of(class), cause: Cause::Refused(refused) }
+    let class = if reason == RefuseReason::Exhausted {
+        Class::Exhausted
+    } else {
+        Class::Throttled
+    };
+    Failure {
+        verdict: Verdict::final_of(class),
+        cause: Cause::Refused(refused),
+    }
 }
 
 fn note_wait(call: &Call, metrics: &Metrics, waited: Duration) {
@@ -187,8 +231,16 @@ fn note_wait(call: &Call, metrics: &Metrics, waited: Duration) {
 }
 
 /// Tells the lane what became of the attempt, in its own words.
-fn report(permit: &Permit, class: Class, hint: Option<Hint>, timed_out: bool, reports: &[QuotaReport]) {
-    let hint = hint.filter(|hint| hint.source.is_binding()).map(|hint| hint.wait);
+fn report(
+    permit: &Permit,
+    class: Class,
+    hint: Option<Hint>,
+    timed_out: bool,
+    reports: &[QuotaReport],
+) {
+    let hint = hint
+        .filter(|hint| hint.source.is_binding())
+        .map(|hint| hint.wait);
     let outcome = match class {
         Class::Served => Outcome::Served,
         Class::Throttled => Outcome::Throttled { hint },
@@ -205,6 +257,6 @@ fn report(permit: &Permit, class: Class, hint: Option<Hint>, timed_out: bool, re
 /// What a request takes of a quota on tokens, roughly: a vendor counts the prompt and what is asked
 /// for. Four bytes a token is the vendors' own rule of thumb for English.
 fn tokens_of(call: &Call) -> f64 {
-    let prompt = call.payload.bytes().map_or(0, |bytes| bytes.len()) / 4;
+    let prompt = call.payload.bytes().map_or(0, bytes::Bytes::len) / 4;
     prompt as f64 + call.ask.max_output.unwrap_or(0) as f64
 }

@@ -41,10 +41,12 @@ const FULL_SAMPLE: f64 = 12.0;
 /// The first guess after a first refusal: this many times the rate accepted over the last minute.
 /// A vendor's burst is commonly between a sixth of its minute and all of it.
 const FIRST_GUESS: f64 = 2.0;
+/// The first guess is at least this: an honest small caller should not pay for what sixteen instances might do.
+const LEAST_GUESS: f64 = 0.1;
 /// While the share is a guess, it grows by this factor with each request that leaves.
 const SEARCH_GROWTH: f64 = 1.2;
 /// A lane idle for this long starts afresh: nearly every vendor's window is over.
-const FORGET_AFTER: Duration = Duration::from_secs(600);
+const FORGET_AFTER: Duration = Duration::from_mins(10);
 /// Gaps vary by this part, so that instances do not fall into step.
 const GAP_JITTER: f64 = 0.2;
 
@@ -66,6 +68,7 @@ pub struct Pace {
     /// The state before the last release, for its undoing.
     undo: Option<(Option<Instant>, f64)>,
     reports: Reports,
+    least_guess: f64,
 }
 
 /// Names the epoch in which a request was sent, so that its fate is counted there.
@@ -92,7 +95,7 @@ struct Curve {
 }
 
 impl Pace {
-    /// A pace that knows nothing; `quota_share` is the part of a quota told by headers that this instance may use.
+    /// A pace that knows nothing; `quota_share` is the part of the quota that this instance may use.
     #[must_use]
     pub fn new(quota_share: f64) -> Self {
         Self {
@@ -105,6 +108,7 @@ impl Pace {
             stretch: 1.0,
             undo: None,
             reports: Reports::new(quota_share),
+            least_guess: LEAST_GUESS * quota_share,
         }
     }
 
@@ -190,11 +194,11 @@ impl Pace {
 
     /// The request released at `released_at` was not sent after all. If it was the last one, the next takes its turn.
     pub fn undo_sent(&mut self, released_at: Instant) {
-        if self.last_sent == Some(released_at) {
-            if let Some((last, stretch)) = self.undo.take() {
-                self.last_sent = last;
-                self.stretch = stretch;
-            }
+        if self.last_sent == Some(released_at)
+            && let Some((last, stretch)) = self.undo.take()
+        {
+            self.last_sent = last;
+            self.stretch = stretch;
         }
     }
 
@@ -211,15 +215,15 @@ impl Pace {
         }
     }
 
-    /// The quota said no, and the gate took it as a new event. Call after [`Pace::on_not_accepted`].
-    pub fn on_throttled(&mut self, now: Instant) {
+    /// The quota said no, and the gate took it as a new event; `waiting` tells whether others wait behind it.
+    /// Call after [`Pace::on_not_accepted`].
+    ///
+    /// A first refusal that nobody waits behind sets no pace: with no crowd to hold back the gate is enough,
+    /// and there is nothing yet to measure a rate by.
+    pub fn on_throttled(&mut self, now: Instant, waiting: bool) {
         let measured = self.share_until(now);
-        self.curve = Some(match (measured, self.curve) {
-            (Some(share), _) => Curve {
-                share: share.max(FLOOR),
-                used: 0.0,
-                search: None,
-            },
+        self.curve = match (measured, self.curve) {
+            (Some(share), _) => Some(Curve::measured(share)),
             // Too few since the last refusal to measure by: whatever the rate was, it was too much.
             (
                 None,
@@ -228,19 +232,18 @@ impl Pace {
                     search: None,
                     ..
                 }),
-            ) => Curve {
-                share: (share * RELIEF).max(FLOOR),
-                used: 0.0,
-                search: None,
-            },
+            ) => Some(Curve::measured(share * RELIEF)),
             (
                 None,
                 Some(Curve {
                     search: Some(rate), ..
                 }),
-            ) => Curve::search(rate * RELIEF),
-            (None, None) => Curve::search(self.meter.rate(now) * FIRST_GUESS),
-        });
+            ) => Some(Curve::search(rate * RELIEF)),
+            (None, None) if waiting => Some(Curve::search(
+                self.least_guess.max(self.meter.rate(now) * FIRST_GUESS),
+            )),
+            (None, None) => None,
+        };
         if self.epochs.len() == EPOCHS {
             self.epochs.pop_front();
             self.epochs_gone += 1;
@@ -292,6 +295,14 @@ impl Pace {
 }
 
 impl Curve {
+    fn measured(share: f64) -> Self {
+        Self {
+            share: share.max(FLOOR),
+            used: 0.0,
+            search: None,
+        }
+    }
+
     fn search(rate: f64) -> Self {
         let rate = rate.max(FLOOR);
         Self {

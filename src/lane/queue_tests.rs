@@ -156,7 +156,7 @@ proptest! {
                             model.remove(&user);
                             turns.remove(&user);
                             // It gave up its place: what it does later is a newcomer's turn.
-                            turns.values_mut().for_each(|served| { served.remove(&user); });
+                            for served in turns.values_mut() { served.remove(&user); }
                         }
                     }
                 },
@@ -170,7 +170,7 @@ proptest! {
                     if own.is_empty() {
                         model.remove(&user);
                         turns.remove(&user);
-                        turns.values_mut().for_each(|served| { served.remove(&user); });
+                        for served in turns.values_mut() { served.remove(&user); }
                     }
                 }
             }

@@ -1,1 +1,79 @@
+use super::super::queue::UserKey;
+use super::super::shell::Request;
+use super::*;
 
+fn key(model: u64) -> LaneKey {
+    LaneKey {
+        upstream: 1,
+        credential: 2,
+        model,
+    }
+}
+
+fn lane(table: &LaneTable, model: u64) -> Arc<Lane> {
+    table.lane(key(model), &LaneSettings::default())
+}
+
+fn request() -> Request {
+    let patience_until = Instant::now() + Duration::from_mins(1);
+    Request {
+        user: UserKey(1),
+        retry: None,
+        patience_until,
+        deadline: None,
+        cost: 1,
+    }
+}
+
+#[test]
+fn one_quota_one_lane() {
+    let table = LaneTable::new(10);
+    assert!(Arc::ptr_eq(&lane(&table, 1), &lane(&table, 1)));
+    assert!(!Arc::ptr_eq(&lane(&table, 1), &lane(&table, 2)));
+    assert_eq!(
+        table
+            .snapshots()
+            .iter()
+            .map(|(key, _)| key.model)
+            .collect::<Vec<_>>(),
+        [1, 2]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_table_lets_the_longest_unused_idle_lane_go() {
+    let table = LaneTable::new(2);
+    let busy = lane(&table, 1);
+    let _permit = busy.admit(request()).await.expect("admitted");
+    tokio::time::advance(Duration::from_secs(2)).await;
+    lane(&table, 2);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    lane(&table, 3);
+    let models: Vec<_> = table.snapshots().iter().map(|(key, _)| key.model).collect();
+    assert_eq!(models, [1, 3], "the busy one stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_are_busy_newcomers_share_a_lane() {
+    let table = LaneTable::new(1);
+    let busy = lane(&table, 1);
+    let _permit = busy.admit(request()).await.expect("admitted");
+    let shared = lane(&table, 2);
+    assert!(Arc::ptr_eq(&shared, &lane(&table, 3)));
+    assert!(!Arc::ptr_eq(&shared, &busy));
+    for model in 0..10_000 {
+        lane(&table, model);
+    }
+    assert_eq!(table.snapshots().len(), 2, "invented names make no lanes");
+}
+
+#[test]
+fn lanes_that_come_during_a_drain_are_closed_too() {
+    let table = LaneTable::new(10);
+    let old = lane(&table, 1);
+    table.drain();
+    for lane in [old, lane(&table, 2)] {
+        let admitted = futures_util::FutureExt::now_or_never(lane.admit(request()));
+        assert!(admitted.expect("at once").is_err());
+    }
+}

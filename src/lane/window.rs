@@ -20,13 +20,14 @@ const CUT: f64 = 0.7;
 const FIRST_FLIGHT: f64 = 3.0;
 /// A lane that was cut before and sent nothing for this long starts its next burst carefully again.
 /// One that never met a limit keeps what it has proved.
-const FORGET_AFTER: Duration = Duration::from_secs(60);
+const FORGET_AFTER: Duration = Duration::from_mins(1);
 
 /// The lane's concurrency limits.
 #[derive(Debug)]
 pub struct Window {
     live: Limit,
     flight: Limit,
+    initial: f64,
     max: f64,
     last_cut: Option<Instant>,
     last_sent: Option<Instant>,
@@ -54,6 +55,7 @@ impl Window {
                 value: FIRST_FLIGHT.min(live),
                 threshold: max,
             },
+            initial: live,
             max,
             last_cut: None,
             last_sent: None,
@@ -83,17 +85,32 @@ impl Window {
         self.flight.grow(unknown, self.max);
     }
 
-    /// The quota refused a request sent at `sent_at`, while `held` responses that it had taken were live.
+    /// The quota refused a request sent at `sent_at`, while `held` responses that the upstream had taken were live.
     ///
-    /// What the upstream is holding at this moment it evidently can hold, so the window never falls below that;
-    /// the rate is the pace's affair. Against an upstream that limits concurrency itself this converges on its limit.
+    /// What it is holding at this moment it evidently can hold, so the live limit never falls below that:
+    /// a refused rate is the pace's affair. Against an upstream that limits concurrency this converges on its limit.
     pub fn on_throttled(&mut self, now: Instant, sent_at: Instant, held: usize) {
-        self.cut(now, sent_at, held as f64);
+        if self.is_new_event(now, sent_at) {
+            self.live.cut(held as f64);
+            self.live.threshold = self.live.value;
+            self.flight.cut(1.0);
+            self.flight.threshold = self.flight.value;
+        }
     }
 
-    /// The upstream is overloaded, or too slow to answer in time.
-    pub fn on_overloaded(&mut self, now: Instant, sent_at: Instant) {
-        self.cut(now, sent_at, 1.0);
+    /// The upstream was overloaded, or too slow to answer in time.
+    ///
+    /// Usually not by this caller: in a brownout losses come whatever is sent, and an AIMD that takes every one of them
+    /// for its own fault falls to one and stays there for minutes after the end. So the cut stops at the initial window,
+    /// and the way back is as fast as the start was.
+    pub fn on_overloaded(&mut self, now: Instant, sent_at: Instant, held: usize) {
+        if self.is_new_event(now, sent_at) {
+            // The way back leads to where it was before the first of a row of cuts.
+            let unset = self.live.threshold >= self.max;
+            let before = if unset { 0.0 } else { self.live.threshold };
+            self.live.threshold = before.max(self.live.value);
+            self.live.cut(self.initial.max(held as f64));
+        }
     }
 
     /// An outage ended: one request at first, and as fast back up to where it was as answers begin.
@@ -105,20 +122,19 @@ impl Window {
         self.flight.value = 1.0;
     }
 
+    /// One cut for each congestion event: what was sent before the last cut met the same congestion.
+    fn is_new_event(&mut self, now: Instant, sent_at: Instant) -> bool {
+        let is_new = self.last_cut.is_none_or(|cut| sent_at > cut);
+        if is_new {
+            self.last_cut = Some(now);
+        }
+        is_new
+    }
+
     /// Live responses allowed now: at least one.
     #[must_use]
     pub fn limit(&self) -> usize {
         whole(self.live.value)
-    }
-
-    /// One cut for each congestion event: what was sent before the last cut met the same congestion.
-    fn cut(&mut self, now: Instant, sent_at: Instant, floor: f64) {
-        if self.last_cut.is_some_and(|cut| sent_at <= cut) {
-            return;
-        }
-        self.last_cut = Some(now);
-        self.live.cut(floor);
-        self.flight.cut(1.0);
     }
 }
 
@@ -137,7 +153,6 @@ impl Limit {
 
     fn cut(&mut self, floor: f64) {
         self.value = (self.value * CUT).max(floor.min(self.value)).max(1.0);
-        self.threshold = self.value;
     }
 }
 

@@ -14,7 +14,9 @@ fn an_unknown_lane_starts_with_a_few_and_doubles_with_each_flight_taken() {
     let mut window = Window::new(64, 4_096);
     let mut flights = Vec::new();
     for _ in 0..4 {
-        let flight = (0..).take_while(|sent| window.has_room(0, *sent)).count();
+        let flight = (0..100)
+            .take_while(|sent| window.has_room(0, *sent))
+            .count();
         flights.push(flight);
         for unknown in (1..=flight).rev() {
             window.on_accepted(flight, unknown);
@@ -45,21 +47,22 @@ fn one_cut_for_one_event_and_slow_growth_after_it() {
     let start = Instant::now();
     let later = start + Duration::from_secs(1);
     let mut window = proved(100);
-    window.on_overloaded(later, start);
+    window.on_throttled(later, start, 1);
     assert_eq!(window.limit(), 70);
-    window.on_overloaded(later, start);
+    window.on_throttled(later, start, 1);
     assert_eq!(window.limit(), 70, "sent before the cut");
     window.on_accepted(70, 1);
     assert!(window.live.value < 70.1, "one a round trip from here");
-    window.on_overloaded(
+    window.on_throttled(
         later + Duration::from_secs(1),
         later + Duration::from_millis(1),
+        1,
     );
     assert_eq!(window.limit(), 49);
 }
 
 #[test]
-fn a_throttle_does_not_cut_below_what_the_upstream_holds() {
+fn a_cut_does_not_go_below_what_the_upstream_holds() {
     let start = Instant::now();
     let mut window = proved(10);
     window.on_throttled(start, start, 9);
@@ -67,6 +70,32 @@ fn a_throttle_does_not_cut_below_what_the_upstream_holds() {
     let mut window = proved(10);
     window.on_throttled(start, start, 30);
     assert_eq!(window.limit(), 10, "and never raises");
+}
+
+#[test]
+fn overload_cuts_no_deeper_than_the_start_and_is_soon_forgotten() {
+    let (start, mut window) = (Instant::now(), proved(8));
+    for _ in 0..32 {
+        window.on_accepted(40, 1);
+    }
+    assert_eq!(window.limit(), 40);
+    for second in 1..10 {
+        let sent = start + Duration::from_secs(second);
+        window.on_overloaded(sent, sent, 0);
+    }
+    assert_eq!(window.limit(), 8);
+    for live in 8..40 {
+        window.on_accepted(live, 1);
+    }
+    assert_eq!(
+        window.limit(),
+        40,
+        "one more with each answer, up to where it was"
+    );
+    for _ in 0..8 {
+        window.on_accepted(40, 1);
+    }
+    assert_eq!(window.limit(), 40, "one a round trip beyond");
 }
 
 #[test]
@@ -88,7 +117,7 @@ fn only_a_lane_that_met_a_limit_forgets_how_large_its_bursts_may_be() {
     healthy.on_sent(later);
     assert!(healthy.has_room(0, 50));
     let mut cut = proved(64);
-    cut.on_overloaded(start, start);
+    cut.on_throttled(start, start, 1);
     cut.on_sent(start);
     cut.on_sent(later);
     assert!(!cut.has_room(0, 3));
@@ -107,7 +136,7 @@ proptest! {
             match kind {
                 0 => window.on_accepted(used, used),
                 1 => window.on_throttled(now, now, used),
-                2 => window.on_overloaded(now, now),
+                2 => window.on_overloaded(now, now, 1),
                 _ => window.restart(),
             }
             prop_assert!((1..=max.max(1) as usize).contains(&window.limit()));

@@ -47,17 +47,27 @@ impl Limiter {
     ///
     /// # Errors
     /// When the rate cannot be counted exactly; the text says why.
-    pub fn new(limits: &config::PerUser, max_users: usize, now: Instant) -> Result<Self, RuleError> {
+    pub fn new(
+        limits: &config::PerUser,
+        max_users: usize,
+        now: Instant,
+    ) -> Result<Self, RuleError> {
         let rate = |rate: config::Rate| {
             let count = u32::try_from(rate.count).unwrap_or(u32::MAX);
             Rule::new(count, rate.per, limits.burst().unwrap_or(rate.count))
         };
-        let rules = Limits { rate: limits.requests.map(rate).transpose()?, concurrent: limits.concurrent };
+        let rules = Limits {
+            rate: limits.requests.map(rate).transpose()?,
+            concurrent: limits.concurrent,
+        };
         let max_wait = match limits.when_exceeded {
             WhenExceeded::Reject => Duration::ZERO,
             WhenExceeded::Wait => limits.max_wait,
         };
-        Ok(Self { table: Table::new(rules, max_users, now), max_wait })
+        Ok(Self {
+            table: Table::new(rules, max_users, now),
+            max_wait,
+        })
     }
 
     /// Users that are remembered now.
@@ -82,7 +92,10 @@ impl Limiter {
             };
             // A wait that cannot succeed is not begun.
             if now + pause > give_up {
-                metrics.limited.with_label_values(&[denied.by.as_str()]).inc();
+                metrics
+                    .limited
+                    .with_label_values(&[denied.by.as_str()])
+                    .inc();
                 return Err(OverLimit(denied));
             }
             tokio::time::sleep(pause).await;
@@ -100,7 +113,10 @@ pub struct OverLimit(Denied);
 impl OverLimit {
     /// When to come back, in every form that SDKs read.
     pub fn fields(&self, headers: &mut HeaderMap) {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(fields::retry_after(self.0.retry_after)));
+        headers.insert(
+            header::RETRY_AFTER,
+            HeaderValue::from(fields::retry_after(self.0.retry_after)),
+        );
         standing_fields(&self.0.standing, headers);
     }
 }
@@ -127,7 +143,10 @@ impl<S> Layer<S> for LimitLayer {
     type Service = Limit<S>;
 
     fn layer(&self, inner: S) -> Limit<S> {
-        Limit { inner, metrics: self.metrics.clone() }
+        Limit {
+            inner,
+            metrics: self.metrics.clone(),
+        }
     }
 }
 
@@ -140,7 +159,10 @@ pub struct Limit<S> {
 
 impl<S> Service<Arc<Call>> for Limit<S>
 where
-    S: Service<Arc<Call>, Response = Finished, Error = Failure, Future: Send> + Clone + Send + 'static,
+    S: Service<Arc<Call>, Response = Finished, Error = Failure, Future: Send>
+        + Clone
+        + Send
+        + 'static,
 {
     type Response = Finished;
     type Error = Stop;
@@ -157,9 +179,15 @@ where
                 return Ok(inner.oneshot(call).await?);
             };
             let Admission { permit, standing } = limiter.admit(&call, &metrics).await?;
-            let Finished { mut response, outcome } = inner.oneshot(call).await?;
+            let Finished {
+                mut response,
+                outcome,
+            } = inner.oneshot(call).await?;
             standing_fields(&standing, response.headers_mut());
-            Ok(Finished { response: response.map(|body| body::holding(body, permit)), outcome })
+            Ok(Finished {
+                response: response.map(|body| body::holding(body, permit)),
+                outcome,
+            })
         })
     }
 }

@@ -31,7 +31,11 @@ pub async fn serve(
     limits: &Arc<Limits>,
     lifecycle: &Lifecycle,
 ) -> Result<(), AcceptError> {
-    let accepting = join_all(listeners.iter().map(|listener| accept_on(listener, fleet, limits)));
+    let accepting = join_all(
+        listeners
+            .iter()
+            .map(|listener| accept_on(listener, fleet, limits)),
+    );
     tokio::select! {
         results = accepting => results.into_iter().collect(),
         () = lifecycle.reached(Stage::Draining) => Ok(()),
@@ -77,7 +81,9 @@ fn is_exhaustion(error: &io::Error) -> bool {
 }
 
 async fn turn_away(accepted: Accepted) {
-    let Accepted::Tcp(stream, _) = accepted else { return };
+    let Accepted::Tcp(stream, _) = accepted else {
+        return;
+    };
     if let Ok(mut stream) = tokio::net::TcpStream::from_std(stream) {
         // An empty send buffer takes these bytes at once; a peer that reset gets nothing.
         let _ = stream.write_all(FULL).await;
@@ -92,6 +98,9 @@ mod tests {
     fn the_full_answer_declares_its_own_length() {
         let text = std::str::from_utf8(FULL).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+        assert!(
+            head.contains(&format!("content-length: {}", body.len())),
+            "{head}"
+        );
     }
 }

@@ -73,7 +73,8 @@ impl ConnectionClock {
     }
 
     fn bytes_arrived(&self) {
-        if self.in_flight.load(Ordering::Relaxed) == 0 && self.phase.load(Ordering::Relaxed) == IDLE {
+        if self.in_flight.load(Ordering::Relaxed) == 0 && self.phase.load(Ordering::Relaxed) == IDLE
+        {
             self.enter(READING_HEAD);
         }
     }
@@ -91,13 +92,16 @@ impl ConnectionClock {
                 self.write_blocked_since.store(0, Ordering::Relaxed);
             }
         } else if self.write_blocked_since.load(Ordering::Relaxed) == 0 {
-            self.write_blocked_since.store(self.elapsed_ms() + 1, Ordering::Relaxed);
+            self.write_blocked_since
+                .store(self.elapsed_ms() + 1, Ordering::Relaxed);
         }
     }
 
     pub(super) fn judge(&self, limits: &Limits) -> Judgement {
         let now = self.elapsed_ms();
-        let overdue = |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) >= limit.as_millis();
+        let overdue = |since: u64, limit: Duration| {
+            u128::from(now.saturating_sub(since)) >= limit.as_millis()
+        };
         let blocked = self.write_blocked_since.load(Ordering::Relaxed);
         if blocked != 0 && overdue(blocked - 1, limits.write_idle) {
             return Judgement::Drop;
@@ -140,7 +144,11 @@ impl<S> Clocked<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Clocked<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
@@ -151,7 +159,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Clocked<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Clocked<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.clock.write_result(polled.is_pending());
         polled
@@ -201,17 +213,29 @@ mod tests {
         tokio::time::advance(Duration::from_secs(9)).await;
         assert_eq!(clock.judge(&limits()), Judgement::Fine);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(clock.judge(&limits()), Judgement::Drop, "no complete head after 10 s");
+        assert_eq!(
+            clock.judge(&limits()),
+            Judgement::Drop,
+            "no complete head after 10 s"
+        );
 
         let answer = clock.request_began();
         tokio::time::advance(Duration::from_secs(600)).await;
-        assert_eq!(clock.judge(&limits()), Judgement::Fine, "an answer may take its time");
+        assert_eq!(
+            clock.judge(&limits()),
+            Judgement::Fine,
+            "an answer may take its time"
+        );
         drop(answer);
         tokio::time::advance(Duration::from_secs(74)).await;
         assert_eq!(clock.judge(&limits()), Judgement::Fine, "keep-alive");
         clock.bytes_arrived();
         tokio::time::advance(Duration::from_secs(9)).await;
-        assert_eq!(clock.judge(&limits()), Judgement::Fine, "the head's time starts at its first byte");
+        assert_eq!(
+            clock.judge(&limits()),
+            Judgement::Fine,
+            "the head's time starts at its first byte"
+        );
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(clock.judge(&limits()), Judgement::Drop);
     }
@@ -229,7 +253,11 @@ mod tests {
         clock.write_result(true);
         assert_eq!(clock.judge(&limits()), Judgement::Fine);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(clock.judge(&limits()), Judgement::Drop, "blocked for 60 s without one byte taken");
+        assert_eq!(
+            clock.judge(&limits()),
+            Judgement::Drop,
+            "blocked for 60 s without one byte taken"
+        );
         clock.write_result(false);
         assert_eq!(clock.judge(&limits()), Judgement::Fine, "it reads again");
     }

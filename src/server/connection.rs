@@ -38,12 +38,18 @@ const H2_STREAMS: u32 = 256;
 
 /// What stands behind the sockets: the whole stack, for which every request ends in a response.
 pub trait Edge:
-    Service<Arrival, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+    Service<Arrival, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
 {
 }
 
 impl<S> Edge for S where
-    S: Service<Arrival, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+    S: Service<Arrival, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
 {
 }
 
@@ -64,7 +70,9 @@ pub(super) async fn serve<S, E>(
         sniffed = tokio::time::timeout(limits.head_timeout, sniff(&mut stream)) => sniffed,
         () = lifecycle.reached(Stage::Draining) => return,
     };
-    let Ok(Ok((prefix, is_h2))) = sniffed else { return };
+    let Ok(Ok((prefix, is_h2))) = sniffed else {
+        return;
+    };
 
     let io = TokioIo::new(Prefixed::new(prefix, stream));
     let service = hyper::service::service_fn({
@@ -73,7 +81,12 @@ pub(super) async fn serve<S, E>(
             let (edge, in_flight) = (edge.clone(), clock.request_began());
             async move {
                 let response = edge.oneshot(Arrival { request, peer }).await;
-                response.map(|response| response.map(|body| EdgeBody { body, _in_flight: in_flight }))
+                response.map(|response| {
+                    response.map(|body| EdgeBody {
+                        body,
+                        _in_flight: in_flight,
+                    })
+                })
             }
         }
     });
@@ -84,7 +97,14 @@ pub(super) async fn serve<S, E>(
             .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
             .keep_alive_interval(limits.keepalive_idle)
             .serve_connection(io, service);
-        drive(connection, http2::Connection::graceful_shutdown, &clock, &limits, &lifecycle).await;
+        drive(
+            connection,
+            http2::Connection::graceful_shutdown,
+            &clock,
+            &limits,
+            &lifecycle,
+        )
+        .await;
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -93,7 +113,14 @@ pub(super) async fn serve<S, E>(
             .max_headers(limits.max_headers)
             .preserve_header_case(true)
             .serve_connection(io, service);
-        drive(connection, http1::Connection::graceful_shutdown, &clock, &limits, &lifecycle).await;
+        drive(
+            connection,
+            http1::Connection::graceful_shutdown,
+            &clock,
+            &limits,
+            &lifecycle,
+        )
+        .await;
     }
 }
 
@@ -101,7 +128,9 @@ pub(super) async fn serve<S, E>(
 async fn sniff(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Bytes, bool)> {
     let mut seen = BytesMut::with_capacity(H2_PREFACE.len());
     loop {
-        let read = stream.read_buf(&mut (&mut seen).limit_to(H2_PREFACE.len())).await?;
+        let read = stream
+            .read_buf(&mut (&mut seen).limit_to(H2_PREFACE.len()))
+            .await?;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -141,7 +170,11 @@ async fn drive<C, T>(
     let mut draining = pin!(lifecycle.reached(Stage::Draining));
     let mut retired = false;
     // Half the shortest limit: a stalling peer outlives it by no more than half of it.
-    let tick = limits.head_timeout.min(limits.keepalive_idle).min(limits.write_idle) / 2;
+    let tick = limits
+        .head_timeout
+        .min(limits.keepalive_idle)
+        .min(limits.write_idle)
+        / 2;
     let mut looks = tokio::time::interval(tick.max(std::time::Duration::from_millis(10)));
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     looks.reset();
@@ -181,7 +214,10 @@ impl http_body::Body for EdgeBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.project().body.poll_frame(cx)
     }
 
@@ -202,7 +238,11 @@ mod tests {
 
     #[tokio::test]
     async fn sniffing_tells_the_protocols_apart_whatever_the_splits() {
-        for (input, is_h2) in [(H2_PREFACE, true), (b"GET / HTTP/1.1\r\n".as_slice(), false), (b"PRI * HTTP/1.1\r\n\r\n", false)] {
+        for (input, is_h2) in [
+            (H2_PREFACE, true),
+            (b"GET / HTTP/1.1\r\n".as_slice(), false),
+            (b"PRI * HTTP/1.1\r\n\r\n", false),
+        ] {
             let (mut peer, mut ours) = tokio::io::duplex(1);
             let writing = tokio::spawn(async move { peer.write_all(input).await.map(|()| peer) });
             let (seen, h2) = sniff(&mut ours).await.expect("enough bytes");

@@ -65,18 +65,31 @@ fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Ambiguous> {
     }
 }
 
-fn check_host(version: Version, target: Option<&Authority>, headers: &HeaderMap) -> Result<(), Ambiguous> {
+fn check_host(
+    version: Version,
+    target: Option<&Authority>,
+    headers: &HeaderMap,
+) -> Result<(), Ambiguous> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host,
         // HTTP/1.0 has no Host, HTTP/2 has `:authority` in its place.
-        (None, _) if version == Version::HTTP_10 || (version == Version::HTTP_2 && target.is_some()) => return Ok(()),
+        (None, _)
+            if version == Version::HTTP_10 || (version == Version::HTTP_2 && target.is_some()) =>
+        {
+            return Ok(());
+        }
         _ => return Err(Ambiguous::HostCount),
     };
     let valid = !host.is_empty() && !host.as_bytes().contains(&b'@');
-    let parsed = valid.then(|| Authority::try_from(host.as_bytes()).ok()).flatten().ok_or(Ambiguous::HostInvalid)?;
+    let parsed = valid
+        .then(|| Authority::try_from(host.as_bytes()).ok())
+        .flatten()
+        .ok_or(Ambiguous::HostInvalid)?;
     match target {
-        Some(target) if !target.as_str().eq_ignore_ascii_case(parsed.as_str()) => Err(Ambiguous::HostDiffers),
+        Some(target) if !target.as_str().eq_ignore_ascii_case(parsed.as_str()) => {
+            Err(Ambiguous::HostDiffers)
+        }
         _ => Ok(()),
     }
 }
@@ -112,10 +125,30 @@ mod tests {
             ("http://evil.example/x", &[host], Err(HostDiffers)),
             ("/", &[host, ("transfer-encoding", "chunked")], Ok(())),
             ("/", &[host, ("transfer-encoding", "Chunked")], Ok(())),
-            ("/", &[host, ("transfer-encoding", "chunked, chunked")], Err(TransferEncoding)),
-            ("/", &[host, ("transfer-encoding", ", chunked")], Err(TransferEncoding)),
-            ("/", &[host, ("transfer-encoding", "gzip, chunked")], Err(TransferEncoding)),
-            ("/", &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], Err(TransferEncoding)),
+            (
+                "/",
+                &[host, ("transfer-encoding", "chunked, chunked")],
+                Err(TransferEncoding),
+            ),
+            (
+                "/",
+                &[host, ("transfer-encoding", ", chunked")],
+                Err(TransferEncoding),
+            ),
+            (
+                "/",
+                &[host, ("transfer-encoding", "gzip, chunked")],
+                Err(TransferEncoding),
+            ),
+            (
+                "/",
+                &[
+                    host,
+                    ("transfer-encoding", "chunked"),
+                    ("transfer-encoding", "chunked"),
+                ],
+                Err(TransferEncoding),
+            ),
             ("/", &[host, ("expect", "100-Continue")], Ok(())),
             ("/", &[host, ("expect", "a pony")], Err(Expectation)),
         ];
@@ -126,9 +159,17 @@ mod tests {
 
     #[test]
     fn tunnels_are_refused_and_old_callers_need_no_host() {
-        let connect = Request::builder().method("CONNECT").uri("evil.example:443").body(()).unwrap();
+        let connect = Request::builder()
+            .method("CONNECT")
+            .uri("evil.example:443")
+            .body(())
+            .unwrap();
         assert_eq!(check(&connect), Err(Ambiguous::Method));
-        let old = Request::builder().version(Version::HTTP_10).uri("/").body(()).unwrap();
+        let old = Request::builder()
+            .version(Version::HTTP_10)
+            .uri("/")
+            .body(())
+            .unwrap();
         assert_eq!(check(&old), Ok(()));
     }
 }

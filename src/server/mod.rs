@@ -69,7 +69,10 @@ pub struct Lifecycle {
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self { stage: Arc::new(watch::Sender::new(Stage::Running)), ending: Arc::default() }
+        Self {
+            stage: Arc::new(watch::Sender::new(Stage::Running)),
+            ending: Arc::default(),
+        }
     }
 }
 

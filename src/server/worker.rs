@@ -64,13 +64,21 @@ impl Fleet {
         let (edge, gone) = (Arc::new(edge), Arc::new(Notify::new()));
         let workers = (0..count.max(1))
             .map(|index| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
                 let (inbox, outbox) = mpsc::channel(HANDOVER);
                 let (edge, limits, lifecycle) = (edge.clone(), limits.clone(), lifecycle.clone());
                 let thread = std::thread::Builder::new()
                     .name(format!("surgetank-{index}"))
-                    .spawn(move || runtime.block_on(work(outbox, edge.as_ref(), limits, lifecycle)))?;
-                Ok(Worker { inbox, live: Arc::default(), thread })
+                    .spawn(move || {
+                        runtime.block_on(work(outbox, edge.as_ref(), limits, lifecycle));
+                    })?;
+                Ok(Worker {
+                    inbox,
+                    live: Arc::default(),
+                    thread,
+                })
             })
             .collect::<io::Result<_>>()?;
         Ok(Self { workers, gone })
@@ -79,16 +87,26 @@ impl Fleet {
     /// Live connections.
     #[must_use]
     pub fn live(&self) -> usize {
-        self.workers.iter().map(|worker| worker.live.load(Ordering::Acquire)).sum()
+        self.workers
+            .iter()
+            .map(|worker| worker.live.load(Ordering::Acquire))
+            .sum()
     }
 
     /// Gives a connection to the worker with the fewest.
     pub(super) async fn hand_over(&self, accepted: Accepted) {
-        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.live.load(Ordering::Acquire)) else {
+        let Some(worker) = self
+            .workers
+            .iter()
+            .min_by_key(|worker| worker.live.load(Ordering::Acquire))
+        else {
             return;
         };
         worker.live.fetch_add(1, Ordering::AcqRel);
-        let live = Live { count: worker.live.clone(), gone: self.gone.clone() };
+        let live = Live {
+            count: worker.live.clone(),
+            gone: self.gone.clone(),
+        };
         // A closed inbox means that the process is ending; the connection closes with it.
         let _ = worker.inbox.send((accepted, live)).await;
     }
@@ -128,18 +146,28 @@ async fn work<E: Edge>(
         match accepted {
             Accepted::Tcp(stream, peer) => match tokio::net::TcpStream::from_std(stream) {
                 Ok(stream) => spawn(stream, Some(peer.ip()), edge, limits, lifecycle, live),
-                Err(error) => tracing::warn!(%error, "a connection could not be taken over by its worker"),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be taken over by its worker");
+                }
             },
             Accepted::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
                 Ok(stream) => spawn(stream, None, edge, limits, lifecycle, live),
-                Err(error) => tracing::warn!(%error, "a connection could not be taken over by its worker"),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be taken over by its worker");
+                }
             },
         }
     }
 }
 
-fn spawn<S, E>(stream: S, peer: Option<IpAddr>, edge: E, limits: Arc<Limits>, lifecycle: Lifecycle, live: Live)
-where
+fn spawn<S, E>(
+    stream: S,
+    peer: Option<IpAddr>,
+    edge: E,
+    limits: Arc<Limits>,
+    lifecycle: Lifecycle,
+    live: Live,
+) where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     E: Edge,
 {

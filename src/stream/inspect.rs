@@ -43,19 +43,32 @@ pub(super) async fn read_error(headers: &HeaderMap, body: &mut Incoming) -> Insp
     // On a timeout the judgement is made from what has come so far.
     let _ = tokio::time::timeout(ERROR_TIME, reading).await;
     let joined: Vec<u8> = read.iter().flatten().copied().take(MAX_ERROR).collect();
-    Inspected { signal: plain(headers, joined).as_deref().and_then(errors::read), read }
+    Inspected {
+        signal: plain(headers, joined).as_deref().and_then(errors::read),
+        read,
+    }
 }
 
 /// The body in clear text. SDKs ask for gzip and deflate, so vendors send their errors in them.
 fn plain(headers: &HeaderMap, body: Vec<u8>) -> Option<Vec<u8>> {
-    let coding = headers.get(header::CONTENT_ENCODING).map(|coding| coding.as_bytes().to_ascii_lowercase());
+    let coding = headers
+        .get(header::CONTENT_ENCODING)
+        .map(|coding| coding.as_bytes().to_ascii_lowercase());
     let mut clear = Vec::new();
     // A truncated or damaged stream still gives what was decoded before the damage.
     let limit = MAX_ERROR as u64;
     match coding.as_deref() {
         None | Some(b"" | b"identity") => return Some(body),
-        Some(b"gzip" | b"x-gzip") => drop(GzDecoder::new(body.as_slice()).take(limit).read_to_end(&mut clear)),
-        Some(b"deflate") => drop(ZlibDecoder::new(body.as_slice()).take(limit).read_to_end(&mut clear)),
+        Some(b"gzip" | b"x-gzip") => drop(
+            GzDecoder::new(body.as_slice())
+                .take(limit)
+                .read_to_end(&mut clear),
+        ),
+        Some(b"deflate") => drop(
+            ZlibDecoder::new(body.as_slice())
+                .take(limit)
+                .read_to_end(&mut clear),
+        ),
         Some(_) => return None,
     }
     Some(clear)
@@ -71,7 +84,10 @@ mod tests {
 
     fn coded(coding: &'static str, body: Vec<u8>) -> Option<Vec<u8>> {
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_ENCODING, http::HeaderValue::from_static(coding));
+        headers.insert(
+            header::CONTENT_ENCODING,
+            http::HeaderValue::from_static(coding),
+        );
         plain(&headers, body)
     }
 
@@ -84,13 +100,20 @@ mod tests {
         deflate.write_all(ERROR).unwrap();
         assert_eq!(coded("deflate", deflate.finish().unwrap()).unwrap(), ERROR);
         assert_eq!(plain(&HeaderMap::new(), ERROR.to_vec()).unwrap(), ERROR);
-        assert_eq!(coded("br", ERROR.to_vec()), None, "an unknown coding is not guessed at");
+        assert_eq!(
+            coded("br", ERROR.to_vec()),
+            None,
+            "an unknown coding is not guessed at"
+        );
     }
 
     #[test]
     fn a_bomb_is_cut_at_the_limit() {
         let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         bomb.write_all(&vec![b' '; 50 * MAX_ERROR]).unwrap();
-        assert_eq!(coded("gzip", bomb.finish().unwrap()).unwrap().len(), MAX_ERROR);
+        assert_eq!(
+            coded("gzip", bomb.finish().unwrap()).unwrap().len(),
+            MAX_ERROR
+        );
     }
 }

@@ -38,7 +38,7 @@ use crate::{
     },
     server::Lifecycle,
     telemetry::Metrics,
-    upstream::{SendError, Upstream, forward, upload::Upload},
+    upstream::{SendError, SendErrorKind, Upstream, forward, upload::Upload},
 };
 
 /// The largest plain answer that is held until it is whole.
@@ -66,7 +66,10 @@ impl<S> Layer<S> for PeekLayer {
     type Service = Peek<S>;
 
     fn layer(&self, inner: S) -> Peek<S> {
-        Peek { inner, with: self.clone() }
+        Peek {
+            inner,
+            with: self.clone(),
+        }
     }
 }
 
@@ -92,23 +95,36 @@ where
 
     fn call(&mut self, attempt: Attempt) -> Self::Future {
         let (with, started) = (self.with.clone(), Instant::now());
-        let (call, upstream, upload) = (attempt.call.clone(), attempt.upstream.clone(), attempt.upload.clone());
+        let (call, upstream, upload) = (
+            attempt.call.clone(),
+            attempt.upstream.clone(),
+            attempt.upload.clone(),
+        );
         let sending = self.inner.call(attempt);
         Box::pin(async move {
             let judged = judge(sending, call, &upstream, upload, &with, started).await;
             let time = started.elapsed().as_secs_f64();
-            with.metrics.first_byte_seconds.with_label_values(&[upstream.name.as_ref()]).observe(time);
+            with.metrics
+                .first_byte_seconds
+                .with_label_values(&[upstream.name.as_ref()])
+                .observe(time);
             judged
         })
     }
 }
 
 fn not_sent(error: &SendError) -> Failure {
-    Failure { verdict: triage(&error.kind().outcome()), cause: Cause::Send(error.kind()) }
+    Failure {
+        verdict: triage(&error.kind().outcome()),
+        cause: Cause::Send(error.kind()),
+    }
 }
 
 fn failed(transport: Transport, cause: Cause) -> Failure {
-    Failure { verdict: triage(&Outcome::Transport(transport)), cause }
+    Failure {
+        verdict: triage(&Outcome::Transport(transport)),
+        cause,
+    }
 }
 
 /// The moment by which something must have come, and what it means if not.
@@ -120,9 +136,19 @@ struct Timer {
 
 impl Timer {
     fn new(call: &Call, limit: Duration, started: Instant) -> Self {
-        let first_byte = Self { at: started + limit, late: Cause::FirstByte(limit) };
+        let first_byte = Self {
+            at: started + limit,
+            late: Cause::FirstByte(limit),
+        };
         let answer_by = call.deadline.answer_by();
-        if answer_by < first_byte.at { Self { at: answer_by, late: Cause::Deadline } } else { first_byte }
+        if answer_by < first_byte.at {
+            Self {
+                at: answer_by,
+                late: Cause::Deadline,
+            }
+        } else {
+            first_byte
+        }
     }
 
     fn failure(self) -> Failure {
@@ -142,19 +168,41 @@ async fn judge(
     let timer = Timer::new(&call, limit, started);
     let attempt_was_long = upload.is_some();
     let response = match upload {
-        None => timeout_at(timer.at, sending).await.map_err(|_| timer.failure())?,
+        None => timeout_at(timer.at, sending)
+            .await
+            .map_err(|_| timer.failure())?,
         Some(upload) => {
-            let sent = upload.wait_for(sending, limit, call.deadline.answer_by()).await;
+            let sent = upload
+                .wait_for(sending, limit, call.deadline.answer_by())
+                .await;
             sent.ok_or_else(|| timer.failure())?
         }
     };
     let response = response.map_err(|error| not_sent(&error))?;
     let total = upstream.timeouts.total;
-    let patience = Patience { idle: upstream.timeouts.idle, end_by: call.deadline.end_by(), total };
+    let patience = Patience {
+        idle: upstream.timeouts.idle,
+        end_by: call.deadline.end_by(),
+        total,
+    };
     // After a long upload the timer lies in the past; an answer's first event gets its time anew.
-    let timer = if attempt_was_long { Timer::new(&call, limit, Instant::now()) } else { timer };
-    let judging = Judging { call, with, patience, timer };
+    let timer = if attempt_was_long {
+        Timer::new(&call, limit, Instant::now())
+    } else {
+        timer
+    };
+    let judging = Judging {
+        call,
+        with,
+        patience,
+        timer,
+    };
     let (mut parts, body) = response.into_parts();
+    if parts.status.is_informational() {
+        // A switch of protocols that nobody asked for: `Upgrade` is never forwarded.
+        let kind = SendErrorKind::Malformed;
+        return Err(Failure { verdict: triage(&kind.outcome()), cause: Cause::Send(kind) });
+    }
     forward::clean_response(&mut parts.headers);
     judging.call.journal().upstream_status = Some(parts.status.as_u16());
     if parts.status.is_client_error() || parts.status.is_server_error() {
@@ -176,12 +224,21 @@ fn served(response: Response<Body>) -> Answer {
         should_retry: None,
         signal: None,
     };
-    Answer { response, verdict: triage(&outcome), hint: None }
+    Answer {
+        response,
+        verdict: triage(&outcome),
+        hint: None,
+    }
 }
 
 fn is(headers: &HeaderMap, media_type: &str) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
-    value.get(..media_type.len()).is_some_and(|start| start.eq_ignore_ascii_case(media_type.as_bytes()))
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .map(http::HeaderValue::as_bytes)
+        .unwrap_or_default();
+    value
+        .get(..media_type.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(media_type.as_bytes()))
 }
 
 /// One answer under judgement.
@@ -194,30 +251,45 @@ struct Judging<'a> {
 
 impl Judging<'_> {
     fn relay(&self, body: Incoming, held: VecDeque<Bytes>, watch: Option<Watch>) -> Body {
-        Relay::new(body, held, None, watch, self.patience, self.with.lifecycle.clone(), self.call.clone()).boxed_unsync()
+        Relay::new(
+            body,
+            held,
+            None,
+            watch,
+            self.patience,
+            self.with.lifecycle.clone(),
+            self.call.clone(),
+        )
+        .boxed_unsync()
     }
 
     async fn error_status(&self, parts: Parts, mut body: Incoming) -> Answer {
         let inspected = inspect::read_error(&parts.headers, &mut body).await;
-        let hint = self.hint(&parts.headers, inspected.signal.as_ref());
-        let should_retry = parts.headers.get("x-should-retry").and_then(|value| match value.as_bytes() {
-            b"true" => Some(true),
-            b"false" => Some(false),
-            _ => None,
-        });
+        let hint = hint_of(&parts.headers, inspected.signal.as_ref());
+        let should_retry =
+            parts
+                .headers
+                .get("x-should-retry")
+                .and_then(|value| match value.as_bytes() {
+                    b"true" => Some(true),
+                    b"false" => Some(false),
+                    _ => None,
+                });
         let outcome = Outcome::Answered {
             status: parts.status.as_u16(),
             has_retry_after: parts.headers.contains_key(header::RETRY_AFTER),
             should_retry,
-            signal: inspected.signal.as_ref().map(|signal| signal_of(signal.kind)),
+            signal: inspected
+                .signal
+                .as_ref()
+                .map(|signal| signal_of(signal.kind)),
         };
         let relay = self.relay(body, inspected.read, None);
-        Answer { response: Response::from_parts(parts, relay), verdict: triage(&outcome), hint }
-    }
-
-    fn hint(&self, headers: &HeaderMap, signal: Option<&ErrorSignal>) -> Option<hints::Hint> {
-        let fields = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-        hints::read(fields, signal.and_then(|signal| signal.retry_after), SystemTime::now())
+        Answer {
+            response: Response::from_parts(parts, relay),
+            verdict: triage(&outcome),
+            hint,
+        }
     }
 
     /// Reads until the first event is there, so that an error in its place can still be retried.
@@ -228,9 +300,13 @@ impl Judging<'_> {
         let mut watch = Watch::new(self.call.dialect);
         let (mut held, mut len) = (VecDeque::new(), 0);
         while len < MAX_PREFIX {
-            let frame = timeout_at(self.timer.at, body.frame()).await.map_err(|_| self.timer.failure())?;
+            let frame = timeout_at(self.timer.at, body.frame())
+                .await
+                .map_err(|_| self.timer.failure())?;
             let data = match frame {
-                None if len == 0 || readable => return Err(failed(Transport::BodyCut, Cause::EmptyStream)),
+                None if len == 0 || readable => {
+                    return Err(failed(Transport::BodyCut, Cause::EmptyStream));
+                }
                 None => break,
                 Some(Err(_)) => return Err(failed(Transport::BodyCut, Cause::Cut)),
                 Some(Ok(frame)) => match frame.into_data() {
@@ -266,16 +342,25 @@ impl Judging<'_> {
         signal: &ErrorSignal,
     ) -> Answer {
         watch.rest();
-        let hint = self.hint(&parts.headers, Some(signal));
+        let hint = hint_of(&parts.headers, Some(signal));
         let relay = self.relay(body, held, Some(watch));
-        let verdict = triage(&Outcome::StreamError { signal: signal_of(signal.kind) });
-        Answer { response: Response::from_parts(parts, relay), verdict, hint }
+        let verdict = triage(&Outcome::StreamError {
+            signal: signal_of(signal.kind),
+        });
+        Answer {
+            response: Response::from_parts(parts, relay),
+            verdict,
+            hint,
+        }
     }
 
     fn should_be_whole(&self, parts: &Parts, body: &Incoming) -> bool {
         let generates = !matches!(self.call.dialect.endpoint(), Endpoint::Other);
         let small = body.size_hint().lower() <= MAX_WHOLE as u64;
-        generates && small && self.call.method == http::Method::POST && is(&parts.headers, "application/json")
+        generates
+            && small
+            && self.call.method == http::Method::POST
+            && is(&parts.headers, "application/json")
     }
 
     /// Holds a plain answer until it is whole, so that one that is cut can be retried.
@@ -283,12 +368,17 @@ impl Judging<'_> {
         let commit_at = self.timer.at.min(Instant::now() + WHOLE_TIME);
         let (mut reserved, mut held, mut len) = (self.with.budget.open(), VecDeque::new(), 0);
         loop {
-            let frame = match timeout_at(commit_at, body.frame()).await {
-                Ok(frame) => frame,
-                Err(_) => break, // too slow to hold on: the caller gets what there is
+            // Too slow to hold on: the caller gets what there is.
+            let Ok(frame) = timeout_at(commit_at, body.frame()).await else {
+                break;
             };
             match frame {
-                None => return Ok(served(Response::from_parts(parts, body::full(body::joined(held))))),
+                None => {
+                    return Ok(served(Response::from_parts(
+                        parts,
+                        body::full(body::joined(held)),
+                    )));
+                }
                 Some(Err(_)) => return Err(failed(Transport::BodyCut, Cause::Cut)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
@@ -302,16 +392,42 @@ impl Judging<'_> {
                     // Trailers need the framing they came in.
                     Err(trailers) => {
                         let data = body::joined(held);
-                        let whole = body::with_trailers(data, trailers.into_trailers().unwrap_or_default());
+                        let whole =
+                            body::with_trailers(data, trailers.into_trailers().unwrap_or_default());
                         return Ok(served(Response::from_parts(parts, whole)));
                     }
                 },
             }
         }
-        let Self { patience, with, call, .. } = self;
-        let relay = Relay::new(body, held, Some(reserved), None, *patience, with.lifecycle.clone(), call.clone());
+        let Self {
+            patience,
+            with,
+            call,
+            ..
+        } = self;
+        let relay = Relay::new(
+            body,
+            held,
+            Some(reserved),
+            None,
+            *patience,
+            with.lifecycle.clone(),
+            call.clone(),
+        );
         Ok(served(Response::from_parts(parts, relay.boxed_unsync())))
     }
+}
+
+/// When the upstream said to come back, in its headers or in the error itself.
+fn hint_of(headers: &HeaderMap, signal: Option<&ErrorSignal>) -> Option<hints::Hint> {
+    let fields = headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    hints::read(
+        fields,
+        signal.and_then(|signal| signal.retry_after),
+        SystemTime::now(),
+    )
 }
 
 /// The dialect's word for an error in the words of triage.

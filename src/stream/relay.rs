@@ -80,7 +80,9 @@ impl Relay {
         call: Arc<Call>,
     ) -> Self {
         let now = Instant::now();
-        let timer = Box::pin(tokio::time::sleep_until(patience.end_by.min(now + patience.idle)));
+        let timer = Box::pin(tokio::time::sleep_until(
+            patience.end_by.min(now + patience.idle),
+        ));
         Self {
             upstream,
             held,
@@ -96,7 +98,7 @@ impl Relay {
     }
 
     /// The answer broke: says so in the stream where that is possible, and aborts.
-    fn break_off(&mut self, error: BodyError) -> Option<Result<Frame<Bytes>, BodyError>> {
+    fn break_off(&mut self, error: BodyError) -> Result<Frame<Bytes>, BodyError> {
         tracing::warn!(
             request_id = self.call.id.as_str(),
             cause = error.cause(),
@@ -105,13 +107,18 @@ impl Relay {
         );
         match &self.watch {
             Some(watch) if watch.can_take_an_event() => {
-                let frame = errors::frame(self.call.dialect, kind_of(&error), error.for_caller(), watch.next_sequence());
+                let frame = errors::frame(
+                    self.call.dialect,
+                    kind_of(&error),
+                    error.for_caller(),
+                    watch.next_sequence(),
+                );
                 self.state = State::Flushing(error);
-                Some(Ok(Frame::data(frame)))
+                Ok(Frame::data(frame))
             }
             _ => {
                 self.state = State::Ended;
-                Some(Err(error))
+                Err(error)
             }
         }
     }
@@ -130,17 +137,22 @@ impl Relay {
             }
             // One timer for the whole stream: pieces only note their time, and the timer follows
             // when it fires.
-            self.timer.as_mut().reset(silent_until.min(self.patience.end_by));
+            self.timer
+                .as_mut()
+                .reset(silent_until.min(self.patience.end_by));
         }
     }
 
-    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_upstream(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.lifecycle.is_ending() {
-            return Poll::Ready(self.break_off(BodyError::Stopping));
+            return Poll::Ready(Some(self.break_off(BodyError::Stopping)));
         }
         let Poll::Ready(next) = Pin::new(&mut self.upstream).poll_frame(cx) else {
             let overdue = ready!(self.poll_overdue(cx));
-            return Poll::Ready(self.break_off(overdue));
+            return Poll::Ready(Some(self.break_off(overdue)));
         };
         Poll::Ready(match next {
             Some(Ok(frame)) => {
@@ -152,8 +164,8 @@ impl Relay {
             }
             // After the answer's own end nothing is lost, however the connection goes.
             _ if self.watch.as_ref().is_some_and(Watch::is_complete) => self.end(),
-            Some(Err(error)) => self.break_off(BodyError::Upstream(error)),
-            None if self.watch.is_some() => self.break_off(BodyError::Incomplete),
+            Some(Err(error)) => Some(self.break_off(BodyError::Upstream(error))),
+            None if self.watch.is_some() => Some(self.break_off(BodyError::Incomplete)),
             None => self.end(),
         })
     }
@@ -168,7 +180,10 @@ impl http_body::Body for Relay {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         match std::mem::replace(&mut this.state, State::Ended) {
             State::Passing => {
@@ -193,7 +208,9 @@ impl http_body::Body for Relay {
         match self.state {
             State::Ended => true,
             // A stream whose end is to be judged has not ended before it was.
-            State::Passing => self.watch.is_none() && self.held.is_empty() && self.upstream.is_end_stream(),
+            State::Passing => {
+                self.watch.is_none() && self.held.is_empty() && self.upstream.is_end_stream()
+            }
             State::Flushing(_) | State::Aborting(_) => false,
         }
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::sse::{FrameKind, Framer};
-use crate::dialect::{self, Dialect, Ending, Meaning};
+use crate::dialect::{self, Dialect, Ending, Endpoint, Meaning};
 
 /// The longest event that is looked at. Longer ones pass unread; the watch then no longer knows
 /// whether the answer is complete until the next event tells it.
@@ -22,7 +22,12 @@ impl Watch {
     /// At a stream's beginning.
     #[must_use]
     pub fn new(dialect: Dialect) -> Self {
-        Self { dialect, framer: Framer::new(MAX_EVENT), ending: Ending::new(dialect), events: 0 }
+        Self {
+            dialect,
+            framer: Framer::new(MAX_EVENT),
+            ending: Ending::new(dialect),
+            events: 0,
+        }
     }
 
     /// Notes a piece.
@@ -60,7 +65,9 @@ impl Watch {
             }
             // Too long to be looked at, and so certainly not an error.
             FrameKind::Oversize => Meaning::Other,
-            FrameKind::Comment | FrameKind::Fields | FrameKind::Blank | FrameKind::Skipped => return None,
+            FrameKind::Comment | FrameKind::Fields | FrameKind::Blank | FrameKind::Skipped => {
+                return None;
+            }
         };
         self.events += 1;
         Some(meaning)
@@ -69,7 +76,9 @@ impl Watch {
     /// Whether the answer is whole; or the vendor itself has said that it failed, which is an end too.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.ending.has_failed() || self.ending.is_complete()
+        // Some SDKs swallow the documented error event of Responses, so there only its own end counts.
+        let is_told = self.dialect.endpoint() != Endpoint::Responses;
+        self.ending.is_complete() || (is_told && self.ending.has_failed())
     }
 
     /// Whether an event of ours can stand here: not inside an event of the vendor's.

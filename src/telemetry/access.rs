@@ -77,7 +77,12 @@ impl Report {
     /// Begins with a request's arrival. `call` is set once the request is understood; from then on its
     /// journal tells the rest.
     #[must_use]
-    pub fn begin(metrics: Arc<Metrics>, id: CallId, arrived: Instant, call: Arc<OnceLock<Arc<Call>>>) -> Self {
+    pub fn begin(
+        metrics: Arc<Metrics>,
+        id: CallId,
+        arrived: Instant,
+        call: Arc<OnceLock<Arc<Call>>>,
+    ) -> Self {
         metrics.in_flight.inc();
         Self {
             metrics,
@@ -110,7 +115,13 @@ impl Report {
         let duration_ms = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
         let status = self.status.map(|status| status.as_u16());
         let Some(call) = self.call.get() else {
-            tracing::info!(request_id = self.id.as_str(), outcome = outcome.as_str(), status, duration_ms, "request");
+            tracing::info!(
+                request_id = self.id.as_str(),
+                outcome = outcome.as_str(),
+                status,
+                duration_ms,
+                "request"
+            );
             return;
         };
         let journal = call.journal().clone();
@@ -120,12 +131,17 @@ impl Report {
             dialect = call.dialect.as_str(),
             outcome = outcome.as_str(),
             status,
-            upstream = journal.upstream.as_ref().map(|upstream| upstream.name.as_ref()),
+            upstream = journal
+                .upstream
+                .as_ref()
+                .map(|upstream| upstream.name.as_ref()),
             upstream_status = journal.upstream_status,
             class = journal.class.map(crate::retry::triage::Class::as_str),
             attempts = journal.attempts,
             waited_ms = u64::try_from(journal.waited.as_millis()).unwrap_or(u64::MAX),
-            first_byte_ms = journal.first_byte.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            first_byte_ms = journal
+                .first_byte
+                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             gave_up = journal.gave_up,
             substituted = journal.substituted,
             broken_by = self.broken_by,
@@ -136,17 +152,27 @@ impl Report {
     }
 
     fn count(&self, outcome: Outcome) {
-        let (route, dialect) =
-            self.call.get().map_or(("none", "none"), |call| (call.route.name(), call.dialect.as_str()));
-        self.metrics.requests.with_label_values(&[route, dialect, outcome.as_str()]).inc();
-        self.metrics.request_seconds.with_label_values(&[outcome.as_str()]).observe(self.arrived.elapsed().as_secs_f64());
+        let (route, dialect) = self.call.get().map_or(("none", "none"), |call| {
+            (call.route.name(), call.dialect.as_str())
+        });
+        self.metrics
+            .requests
+            .with_label_values(&[route, dialect, outcome.as_str()])
+            .inc();
+        self.metrics
+            .request_seconds
+            .with_label_values(&[outcome.as_str()])
+            .observe(self.arrived.elapsed().as_secs_f64());
         let Some(call) = self.call.get() else { return };
         let journal = call.journal();
         if outcome == Outcome::Served && journal.attempts > 1 {
             self.metrics.saved.inc();
         }
         if let (Some(cause), Some(upstream)) = (self.broken_by, &journal.upstream) {
-            self.metrics.broken.with_label_values(&[upstream.name.as_ref(), cause]).inc();
+            self.metrics
+                .broken
+                .with_label_values(&[upstream.name.as_ref(), cause])
+                .inc();
         }
     }
 }
@@ -183,7 +209,10 @@ impl http_body::Body for Observed {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut this = self.project();
         let polled = this.body.as_mut().poll_frame(cx);
         match &polled {

@@ -15,8 +15,11 @@ const DEFAULT_FILTER: &str = "surgetank=info,warn";
 /// # Errors
 /// When `filter` is not a filter; the text says where.
 pub fn start(format: LogFormat, filter: Option<&str>) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter.unwrap_or(DEFAULT_FILTER))
-        .map_err(|error| anyhow::anyhow!("SURGETANK_LOG is not a log filter: {error}; try `info` or `surgetank=debug`"))?;
+    let filter = EnvFilter::try_new(filter.unwrap_or(DEFAULT_FILTER)).map_err(|error| {
+        anyhow::anyhow!(
+            "SURGETANK_LOG is not a log filter: {error}; try `info` or `surgetank=debug`"
+        )
+    })?;
     let as_json = match format {
         LogFormat::Json => true,
         LogFormat::Human => false,
@@ -24,10 +27,24 @@ pub fn start(format: LogFormat, filter: Option<&str>) -> anyhow::Result<()> {
     };
     let registry = tracing_subscriber::registry().with(filter);
     let started = if as_json {
-        registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
+        registry
+            .with(
+                fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_writer(std::io::stderr),
+            )
+            .try_init()
     } else {
         let colours = std::io::stderr().is_terminal();
-        registry.with(fmt::layer().compact().with_ansi(colours).with_writer(std::io::stderr)).try_init()
+        registry
+            .with(
+                fmt::layer()
+                    .compact()
+                    .with_ansi(colours)
+                    .with_writer(std::io::stderr),
+            )
+            .try_init()
     };
     started.map_err(|error| anyhow::anyhow!("logging could not start: {error}"))
 }

@@ -38,14 +38,20 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(tls: &Arc<rustls::ClientConfig>, http2: bool, timeout: Duration) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(TCP_KEEPALIVE));
-        tcp.set_happy_eyeballs_timeout(Some(HAPPY_EYEBALLS));
-        let schemes = HttpsConnectorBuilder::new().with_tls_config(tls.as_ref().clone()).https_or_http();
-        let https = if http2 { schemes.enable_http2().wrap_connector(tcp) } else { schemes.enable_http1().wrap_connector(tcp) };
+    pub(super) fn new(tls: &Arc<rustls::ClientConfig>, h2: bool, timeout: Duration) -> Self {
+        let mut dialer = HttpConnector::new();
+        dialer.enforce_http(false);
+        dialer.set_nodelay(true);
+        dialer.set_keepalive(Some(TCP_KEEPALIVE));
+        dialer.set_happy_eyeballs_timeout(Some(HAPPY_EYEBALLS));
+        let builder = HttpsConnectorBuilder::new()
+            .with_tls_config(tls.as_ref().clone())
+            .https_or_http();
+        let https = if h2 {
+            builder.enable_http2().wrap_connector(dialer)
+        } else {
+            builder.enable_http1().wrap_connector(dialer)
+        };
         Self { https, timeout }
     }
 }
@@ -64,9 +70,15 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             match tokio::time::timeout(timeout, connecting).await {
                 Ok(connected) => connected
-                    .map(|stream| Marked { stream, reused: Reused::default() })
+                    .map(|stream| Marked {
+                        stream,
+                        reused: Reused::default(),
+                    })
                     .map_err(io::Error::other),
-                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took longer than `timeouts.connect`")),
+                Err(_) => Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "connecting took longer than `timeouts.connect`",
+                )),
             }
         })
     }
@@ -102,13 +114,21 @@ impl Connection for Marked {
 }
 
 impl Read for Marked {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl Write for Marked {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 

@@ -39,9 +39,15 @@ impl SendErrorKind {
     pub fn describe(self) -> &'static str {
         match self {
             Self::Connect => "could not connect to the upstream",
-            Self::ConnectTimeout => "connecting to the upstream took longer than `timeouts.connect`",
-            Self::ClosedBeforeWrite => "the upstream closed the connection before the request was sent",
-            Self::ReusedConnectionClosed => "the upstream closed a kept connection instead of answering",
+            Self::ConnectTimeout => {
+                "connecting to the upstream took longer than `timeouts.connect`"
+            }
+            Self::ClosedBeforeWrite => {
+                "the upstream closed the connection before the request was sent"
+            }
+            Self::ReusedConnectionClosed => {
+                "the upstream closed a kept connection instead of answering"
+            }
             Self::Reset => "the upstream closed the connection instead of answering",
             Self::Malformed => "the upstream's answer is not valid HTTP",
             Self::Spent => "the request's body could not be sent",
@@ -65,7 +71,9 @@ impl SendErrorKind {
 
 impl SendError {
     pub(super) fn spent() -> Self {
-        Self { kind: SendErrorKind::Spent }
+        Self {
+            kind: SendErrorKind::Spent,
+        }
     }
 
     /// What went wrong.
@@ -75,7 +83,11 @@ impl SendError {
     }
 
     pub(super) fn from_client(error: &hyper_util::client::legacy::Error, reused: bool) -> Self {
-        let kind = if error.is_connect() { connect_kind(error) } else { exchange_kind(error, reused) };
+        let kind = if error.is_connect() {
+            connect_kind(error)
+        } else {
+            exchange_kind(error, reused)
+        };
         // The chain may hold host names and certificates' subjects, but never the URL or a header.
         tracing::debug!(?kind, cause = deepest(error), "no answer from the upstream");
         Self { kind }
@@ -90,7 +102,9 @@ fn connect_kind(error: &hyper_util::client::legacy::Error) -> SendErrorKind {
 }
 
 fn exchange_kind(error: &hyper_util::client::legacy::Error, reused: bool) -> SendErrorKind {
-    let Some(error) = find::<hyper::Error>(error) else { return SendErrorKind::Reset };
+    let Some(error) = find::<hyper::Error>(error) else {
+        return SendErrorKind::Reset;
+    };
     if error.is_canceled() {
         SendErrorKind::ClosedBeforeWrite
     } else if error.is_parse() {
@@ -104,7 +118,9 @@ fn exchange_kind(error: &hyper_util::client::legacy::Error, reused: bool) -> Sen
     }
 }
 
-fn find<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+fn find<'a, T: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a T> {
     let mut error = Some(error);
     while let Some(link) = error {
         if let Some(found) = link.downcast_ref() {

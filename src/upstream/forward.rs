@@ -23,7 +23,8 @@ pub mod via {
     use rand::Rng as _;
 
     /// How this process calls itself. A chain of several surgetanks is legal; a loop through one is not.
-    static OURS: LazyLock<String> = LazyLock::new(|| format!("1.1 surgetank ({:016x})", rand::rng().next_u64()));
+    static OURS: LazyLock<String> =
+        LazyLock::new(|| format!("1.1 surgetank ({:016x})", rand::rng().next_u64()));
 
     pub(super) fn value() -> HeaderValue {
         HeaderValue::from_str(&OURS).unwrap_or_else(|_| HeaderValue::from_static("1.1 surgetank"))
@@ -32,7 +33,11 @@ pub mod via {
     /// Whether a request has already passed through this process.
     #[must_use]
     pub fn is_loop(headers: &HeaderMap) -> bool {
-        let passed = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains(OURS.as_str()));
+        let passed = |value: &HeaderValue| {
+            value
+                .to_str()
+                .is_ok_and(|text| text.contains(OURS.as_str()))
+        };
         headers.get_all(header::VIA).iter().any(passed)
     }
 }
@@ -43,7 +48,12 @@ const OUR_PREFIX: &str = "x-surgetank-";
 
 /// Builds the request of one attempt. `None` when the body was already spent.
 pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
-    let Attempt { call, upstream, upload, .. } = attempt;
+    let Attempt {
+        call,
+        upstream,
+        upload,
+        ..
+    } = attempt;
     let replaced = replaced_model(call, upstream);
     let headers = request_headers(call, upstream, replaced.as_ref());
     let body = match replaced {
@@ -57,7 +67,11 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
     let mut request = Request::new(body);
     *request.method_mut() = call.method.clone();
     *request.uri_mut() = uri(upstream, &call.target)?;
-    *request.version_mut() = if upstream.http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    *request.version_mut() = if upstream.http2 {
+        Version::HTTP_2
+    } else {
+        Version::HTTP_11
+    };
     *request.headers_mut() = headers;
     *request.extensions_mut() = call.extensions.clone();
     Some(request)
@@ -65,7 +79,11 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
 
 /// The body with the upstream's own model in it, where it names one and the request has one.
 fn replaced_model(call: &Call, upstream: &Upstream) -> Option<Bytes> {
-    let (model, span, bytes) = (upstream.model.as_ref()?, call.ask.model_span.clone()?, call.payload.bytes()?);
+    let (model, span, bytes) = (
+        upstream.model.as_ref()?,
+        call.ask.model_span.clone()?,
+        call.payload.bytes()?,
+    );
     dialect::ask::replace_model(bytes, span, model).map(Into::into)
 }
 
@@ -95,7 +113,8 @@ fn request_headers(call: &Call, upstream: &Upstream, replaced: Option<&Bytes>) -
             || matches!(*name, header::HOST | header::EXPECT)
             || name.as_str().starts_with(OUR_PREFIX)
             || (own_credential && is_credential(name))
-            || (*name == header::CONTENT_LENGTH && (replaced.is_some() || call.payload.has_trailers()));
+            || (*name == header::CONTENT_LENGTH
+                && (replaced.is_some() || call.payload.has_trailers()));
         if !dropped {
             headers.append(name.clone(), value.clone());
         }
@@ -118,7 +137,8 @@ fn set_credential(headers: &mut HeaderMap, call: &Call, upstream: &Upstream) {
     let (name, prefix) = if call.headers.contains_key(API_KEY) {
         (API_KEY, "")
     } else if call.headers.contains_key(X_API_KEY)
-        || (call.dialect.vendor() == Vendor::Anthropic && !call.headers.contains_key(header::AUTHORIZATION))
+        || (call.dialect.vendor() == Vendor::Anthropic
+            && !call.headers.contains_key(header::AUTHORIZATION))
     {
         (X_API_KEY, "")
     } else {
@@ -134,14 +154,18 @@ fn set_credential(headers: &mut HeaderMap, call: &Call, upstream: &Upstream) {
 pub fn clean_response(headers: &mut HeaderMap) {
     let named = Nominated::by(headers);
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
-    let must_change = headers.keys().any(|name| is_hop_by_hop(name) || named.names(name));
+    let must_change = headers
+        .keys()
+        .any(|name| is_hop_by_hop(name) || named.names(name));
     if !must_change {
         return;
     }
     // Rebuilt rather than removed from: removing swaps entries, and the order would change.
     let mut clean = HeaderMap::with_capacity(headers.keys_len());
     for (name, value) in headers.iter() {
-        let dropped = is_hop_by_hop(name) || named.names(name) || (chunked && *name == header::CONTENT_LENGTH);
+        let dropped = is_hop_by_hop(name)
+            || named.names(name)
+            || (chunked && *name == header::CONTENT_LENGTH);
         if !dropped {
             clean.append(name.clone(), value.clone());
         }
@@ -170,7 +194,10 @@ fn is_credential(name: &HeaderName) -> bool {
 
 fn asks_for_trailers(headers: &HeaderMap) -> bool {
     let tokens = |value: &HeaderValue| {
-        value.to_str().is_ok_and(|text| text.split(',').any(|token| token.trim().eq_ignore_ascii_case("trailers")))
+        value.to_str().is_ok_and(|text| {
+            text.split(',')
+                .any(|token| token.trim().eq_ignore_ascii_case("trailers"))
+        })
     };
     headers.get_all(header::TE).iter().any(tokens)
 }
@@ -182,8 +209,14 @@ impl Nominated {
     fn by(headers: &HeaderMap) -> Self {
         let mut names = Vec::new();
         for value in headers.get_all(header::CONNECTION) {
-            let tokens = value.to_str().unwrap_or_default().split(',').map(|token| token.trim().to_ascii_lowercase());
-            names.extend(tokens.filter(|token| !matches!(token.as_str(), "" | "close" | "keep-alive")));
+            let tokens = value
+                .to_str()
+                .unwrap_or_default()
+                .split(',')
+                .map(|token| token.trim().to_ascii_lowercase());
+            names.extend(
+                tokens.filter(|token| !matches!(token.as_str(), "" | "close" | "keep-alive")),
+            );
         }
         Self(names)
     }
@@ -192,8 +225,13 @@ impl Nominated {
     /// strip the length or the key from a request behind our back.
     fn names(&self, name: &HeaderName) -> bool {
         let protected = is_credential(name)
-            || matches!(name.as_str(), "host" | "content-length" | "content-type" | "content-encoding");
-        !self.0.is_empty() && !protected && self.0.iter().any(|nominated| nominated == name.as_str())
+            || matches!(
+                name.as_str(),
+                "host" | "content-length" | "content-type" | "content-encoding"
+            );
+        !self.0.is_empty()
+            && !protected
+            && self.0.iter().any(|nominated| nominated == name.as_str())
     }
 }
 
@@ -202,7 +240,12 @@ mod tests {
     use super::*;
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let fields = fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let fields = fields.iter().map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        });
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(name, value);
@@ -222,10 +265,18 @@ mod tests {
             ("x-custom", "kept"),
         ]);
         clean_response(&mut headers);
-        let left: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let left: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
         assert_eq!(
             left,
-            [("content-type", "application/json"), ("set-cookie", "a"), ("set-cookie", "b"), ("x-custom", "kept")]
+            [
+                ("content-type", "application/json"),
+                ("set-cookie", "a"),
+                ("set-cookie", "b"),
+                ("x-custom", "kept")
+            ]
         );
     }
 

@@ -72,16 +72,25 @@ pub struct Upstream {
 
 impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Upstream").field("name", &self.name).field("authority", &self.authority).finish_non_exhaustive()
+        f.debug_struct("Upstream")
+            .field("name", &self.name)
+            .field("authority", &self.authority)
+            .finish_non_exhaustive()
     }
 }
 
 impl Upstream {
     /// Resolves one upstream of the configuration; `credential` is its secret, already read.
     #[must_use]
-    pub fn new(index: usize, config: &config::Upstream, credential: Option<SecretString>, via: bool) -> Self {
+    pub fn new(
+        index: usize,
+        config: &config::Upstream,
+        credential: Option<SecretString>,
+        via: bool,
+    ) -> Self {
         let authority = config.base_url.authority.clone();
-        let host = HeaderValue::from_str(authority.as_str()).unwrap_or_else(|_| HeaderValue::from_static(""));
+        let host = HeaderValue::from_str(authority.as_str())
+            .unwrap_or_else(|_| HeaderValue::from_static(""));
         Self {
             index,
             name: config.name.as_str().into(),
@@ -101,7 +110,8 @@ impl Upstream {
     /// The configured credential as a field value that no debug output shows.
     fn credential_value(&self, prefix: &str) -> Option<HeaderValue> {
         let secret = self.credential.as_ref()?;
-        let mut value = HeaderValue::from_str(&format!("{prefix}{}", secret.expose_secret())).ok()?;
+        let mut value =
+            HeaderValue::from_str(&format!("{prefix}{}", secret.expose_secret())).ok()?;
         value.set_sensitive(true);
         Some(value)
     }
@@ -119,7 +129,12 @@ impl Pool {
     /// One client for each upstream, without any connection yet.
     #[must_use]
     pub fn new(upstreams: &[Arc<Upstream>], tls: &Arc<rustls::ClientConfig>) -> Self {
-        Self { clients: upstreams.iter().map(|upstream| client(upstream, tls)).collect() }
+        Self {
+            clients: upstreams
+                .iter()
+                .map(|upstream| client(upstream, tls))
+                .collect(),
+        }
     }
 }
 
@@ -134,7 +149,11 @@ fn client(upstream: &Upstream, tls: &Arc<rustls::ClientConfig>) -> HttpClient {
         .http1_preserve_header_case(true)
         .http1_max_buf_size(MAX_HEAD)
         .http2_only(upstream.http2)
-        .build(Connector::new(tls, upstream.http2, upstream.timeouts.connect))
+        .build(Connector::new(
+            tls,
+            upstream.http2,
+            upstream.timeouts.connect,
+        ))
 }
 
 impl tower::Service<Attempt> for Pool {
@@ -173,4 +192,3 @@ fn was_reused(error: &hyper_util::client::legacy::Error) -> bool {
     }
     extras.get::<Reused>().is_some_and(Reused::is_reused)
 }
-

@@ -34,12 +34,21 @@ impl Upload {
 
     /// Wraps the body so that each piece that leaves is noted.
     pub(super) fn watch(&self, body: Body) -> Body {
-        Watched { body, upload: self.clone() }.boxed_unsync()
+        Watched {
+            body,
+            upload: self.clone(),
+        }
+        .boxed_unsync()
     }
 
     /// Waits for `sending` until `silence` has passed without a piece leaving, or until `at_most`.
     /// `None` when that came first.
-    pub async fn wait_for<T>(&self, sending: impl Future<Output = T>, silence: Duration, at_most: Instant) -> Option<T> {
+    pub async fn wait_for<T>(
+        &self,
+        sending: impl Future<Output = T>,
+        silence: Duration,
+        at_most: Instant,
+    ) -> Option<T> {
         let mut sending = pin!(sending);
         loop {
             let give_up = at_most.min(self.last_progress() + silence);
@@ -65,7 +74,10 @@ impl http_body::Body for Watched {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if polled.is_ready() {
             *self.upload.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -89,7 +101,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_progressing_upload_may_outlast_the_silence_and_a_stalled_one_may_not() {
         let upload = Upload::begin();
-        let (start, silence, far) = (Instant::now(), Duration::from_secs(10), Instant::now() + Duration::from_secs(1000));
+        let (start, silence, far) = (
+            Instant::now(),
+            Duration::from_secs(10),
+            Instant::now() + Duration::from_secs(1000),
+        );
         let progressing = async {
             for _ in 0..5 {
                 tokio::time::sleep(Duration::from_secs(8)).await;
@@ -98,16 +114,37 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(9)).await;
             "answered"
         };
-        assert_eq!(upload.wait_for(progressing, silence, far).await, Some("answered"));
+        assert_eq!(
+            upload.wait_for(progressing, silence, far).await,
+            Some("answered")
+        );
         assert_eq!(start.elapsed().as_secs(), 49);
 
         let stalled = Upload::begin();
         let start = Instant::now();
-        assert_eq!(stalled.wait_for(std::future::pending::<()>(), silence, far).await, None);
+        assert_eq!(
+            stalled
+                .wait_for(std::future::pending::<()>(), silence, far)
+                .await,
+            None
+        );
         assert_eq!(start.elapsed().as_secs(), 10);
         let start = Instant::now();
         let fresh = Upload::begin();
-        assert_eq!(fresh.wait_for(std::future::pending::<()>(), silence, start + Duration::from_secs(1)).await, None);
-        assert_eq!(start.elapsed().as_secs(), 1, "never beyond the caller's time");
+        assert_eq!(
+            fresh
+                .wait_for(
+                    std::future::pending::<()>(),
+                    silence,
+                    start + Duration::from_secs(1)
+                )
+                .await,
+            None
+        );
+        assert_eq!(
+            start.elapsed().as_secs(),
+            1,
+            "never beyond the caller's time"
+        );
     }
 }

@@ -217,3 +217,29 @@ async fn debug_output_shows_no_secret() {
         "{shown}"
     );
 }
+
+#[tokio::test]
+async fn a_reset_forgets_what_is_still_running() {
+    let lab = lab("{}");
+    let mut old = Client::connect(&lab).await;
+    old.send(&Call::chat(true).fault("hang").bytes()).await;
+    lab.wait_for(|stats| stats.by_fault.contains_key("hang"), PATIENCE)
+        .await
+        .expect("it hangs");
+    lab.reset();
+    Call::chat(false).answer(&lab).await;
+    drop(old);
+    lab.wait_for(|stats| stats.live_connections == 0, PATIENCE)
+        .await
+        .expect("the old caller's leaving was noticed");
+    let stats = lab.stats();
+    assert_eq!(
+        (
+            stats.requests,
+            stats.answered,
+            stats.cancelled,
+            stats.live_requests
+        ),
+        (1, 1, 0, 0)
+    );
+}

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::storm::Run;
+use super::crowd::Run;
 
 /// The mean figures of one scenario, by name.
-pub struct Report {
+pub(crate) struct Report {
     name: String,
     figures: BTreeMap<&'static str, f64>,
 }
@@ -26,7 +26,7 @@ const COLUMNS: [&str; 10] = [
 ];
 
 impl Report {
-    pub fn new(name: &str, runs: Vec<Run>) -> Self {
+    pub(crate) fn new(name: &str, runs: &[Run]) -> Self {
         let mean =
             |figure: &dyn Fn(&Run) -> f64| runs.iter().map(figure).sum::<f64>() / runs.len() as f64;
         let share = |run: &Run| run.served as f64 / run.ideal.max(1) as f64;
@@ -64,7 +64,7 @@ impl Report {
         }
     }
 
-    pub fn heading() -> String {
+    pub(crate) fn heading() -> String {
         let columns: Vec<_> = COLUMNS
             .iter()
             .map(|name| {
@@ -80,7 +80,7 @@ impl Report {
     }
 
     /// Every figure that is out of its range. Broken invariants are complaints in every scenario.
-    pub fn complaints(&self, expect: &BTreeMap<String, (f64, f64)>) -> Vec<String> {
+    pub(crate) fn complaints(&self, expect: &BTreeMap<String, (f64, f64)>) -> Vec<String> {
         let always = [
             ("max_probes".to_owned(), (0.0, 1.0)),
             ("violations".to_owned(), (0.0, 0.0)),
@@ -93,7 +93,7 @@ impl Report {
             let value = *self
                 .figures
                 .get(name.as_str())
-                .unwrap_or_else(|| panic!("no figure is called {name}"));
+                .expect("a figure of this name");
             let fits = (low..=high).contains(&value);
             (!fits).then(|| {
                 format!(

@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// One file of `tests/scenarios/`. Times are seconds from the start.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Scenario {
+pub(crate) struct Scenario {
     pub seeds: u64,
     /// Processes that share the key; callers are dealt to them at random.
     #[serde(default = "one")]
@@ -31,7 +31,7 @@ pub struct Scenario {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Policy {
+pub(crate) enum Policy {
     #[default]
     Lane,
     Alone,
@@ -39,7 +39,7 @@ pub enum Policy {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Vendor {
+pub(crate) struct Vendor {
     /// Quota steps: from `at` on, `per_minute`.
     pub quota: Vec<Step>,
     pub burst: f64,
@@ -68,14 +68,14 @@ pub struct Vendor {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Step {
+pub(crate) struct Step {
     pub at: f64,
     pub per_minute: f64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Hints {
+pub(crate) enum Hints {
     /// The time to the next token, in milliseconds.
     #[default]
     Exact,
@@ -90,7 +90,7 @@ pub enum Hints {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fault {
+pub(crate) struct Fault {
     pub from: f64,
     pub to: f64,
     pub kind: FaultKind,
@@ -101,7 +101,7 @@ pub struct Fault {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FaultKind {
+pub(crate) enum FaultKind {
     Overloaded,
     Broken,
     /// No connection at all.
@@ -112,7 +112,7 @@ pub enum FaultKind {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Callers {
+pub(crate) struct Callers {
     /// Users among whom the calls are dealt in turn.
     pub users: u64,
     /// Calls in all.
@@ -129,20 +129,29 @@ pub struct Callers {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Leap {
+pub(crate) struct Leap {
     pub at: f64,
     pub by: f64,
 }
 
 impl Scenario {
-    pub fn read(file: &Path) -> Self {
-        let text = std::fs::read_to_string(file).unwrap();
+    pub(crate) fn read(file: &Path) -> Self {
+        let text = std::fs::read_to_string(file).expect("a readable scenario");
         assert!(
             text.starts_with('#'),
             "{} does not say what shape it expects",
             file.display()
         );
-        serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+        let parsed =
+            serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", file.display()));
+        parsed.expect("a scenario in the form of this file")
+    }
+}
+
+impl Vendor {
+    /// How long an answer takes on average, from sending to the end of its body.
+    pub(crate) fn mean_answer(&self) -> f64 {
+        (self.first_byte.0 + self.first_byte.1 + self.body.0 + self.body.1) / 2.0
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt};
-use surgetank::lane::QuotaReport;
+use surgetank::lane::{Outcome, QuotaReport};
 
 use super::scenario::{Fault, FaultKind, Hints, Vendor};
 
@@ -15,14 +15,30 @@ const FIRST_BYTE_TIMEOUT: f64 = 10.0;
 
 /// What a call comes to, and when, in seconds after it was sent.
 #[derive(Debug, Clone, Copy)]
-pub enum Answer {
+pub(crate) enum Answer {
     Served { first_byte: f64, end: f64 },
     Throttled { after: f64, hint: Option<Duration> },
     Failed { after: f64, kind: FaultKind },
 }
 
+impl Answer {
+    /// What the proxy makes of it.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Served { .. } => Outcome::Served,
+            Self::Throttled { hint, .. } => Outcome::Throttled { hint: *hint },
+            Self::Failed { kind, .. } => match kind {
+                FaultKind::Overloaded => Outcome::Overloaded { hint: None },
+                FaultKind::Unreachable => Outcome::ConnectFailed,
+                FaultKind::Broken => Outcome::Faulty { timed_out: false },
+                FaultKind::Hanging => Outcome::Faulty { timed_out: true },
+            },
+        }
+    }
+}
+
 /// The vendor's state.
-pub struct VendorState<'a> {
+pub(crate) struct VendorState<'a> {
     settings: &'a Vendor,
     tokens: f64,
     updated: f64,
@@ -30,7 +46,7 @@ pub struct VendorState<'a> {
 }
 
 impl<'a> VendorState<'a> {
-    pub fn new(settings: &'a Vendor) -> Self {
+    pub(crate) fn new(settings: &'a Vendor) -> Self {
         Self {
             settings,
             tokens: settings.burst,
@@ -40,7 +56,7 @@ impl<'a> VendorState<'a> {
     }
 
     /// One call arrives.
-    pub fn call(&mut self, now: f64, rng: &mut SmallRng) -> Answer {
+    pub(crate) fn call(&mut self, now: f64, rng: &mut SmallRng) -> Answer {
         let after = between(REPLY, rng);
         if let Some(fault) = self
             .fault(now)
@@ -82,12 +98,12 @@ impl<'a> VendorState<'a> {
         }
     }
 
-    pub fn ended(&mut self) {
+    pub(crate) fn ended(&mut self) {
         self.live -= 1;
     }
 
     /// Takes a token, if there is one.
-    pub fn take(&mut self, now: f64) -> bool {
+    pub(crate) fn take(&mut self, now: f64) -> bool {
         self.refill(now);
         // A hair's breadth of tolerance: a caller who waits exactly as long as told must not meet a rounding error.
         let taken = self.tokens >= 1.0 - 1e-6;
@@ -98,7 +114,7 @@ impl<'a> VendorState<'a> {
     }
 
     /// When a token will be there.
-    pub fn next_token(&mut self, now: f64) -> f64 {
+    pub(crate) fn next_token(&mut self, now: f64) -> f64 {
         self.refill(now);
         if self.settings.by_the_minute {
             return if self.tokens >= 1.0 {
@@ -128,14 +144,14 @@ impl<'a> VendorState<'a> {
     }
 
     /// True while every call fails.
-    pub fn is_out(&self, now: f64) -> Option<f64> {
+    pub(crate) fn is_out(&self, now: f64) -> Option<f64> {
         self.fault(now)
             .filter(|fault| fault.share >= 1.0)
             .map(|fault| fault.to)
     }
 
     /// The rate-limit headers of an answer, in the manner of a rolling quota.
-    pub fn reports(&mut self, now: f64) -> Vec<QuotaReport> {
+    pub(crate) fn reports(&mut self, now: f64) -> Vec<QuotaReport> {
         if !self.settings.headers {
             return Vec::new();
         }
@@ -169,7 +185,10 @@ impl<'a> VendorState<'a> {
 
     fn rate(&self, at: f64) -> f64 {
         let step = self.settings.quota.iter().rev().find(|step| step.at <= at);
-        step.or(self.settings.quota.first()).unwrap().per_minute / 60.0
+        step.or(self.settings.quota.first())
+            .expect("at least one step")
+            .per_minute
+            / 60.0
     }
 
     fn refill(&mut self, now: f64) {
@@ -200,9 +219,7 @@ impl<'a> VendorState<'a> {
             Hints::Seconds => Some(Duration::from_secs_f64(wait.ceil().max(1.0))),
             Hints::Short => Some(Duration::from_secs_f64(wait / 10.0)),
             Hints::None => None,
-            Hints::Absurd => {
-                (rng.random::<f64>() < 0.5).then_some(Duration::from_secs(86_400 * 365))
-            }
+            Hints::Absurd => (rng.random::<f64>() < 0.5).then_some(Duration::from_hours(8760)),
         }
     }
 }
@@ -212,6 +229,6 @@ fn next_minute(now: f64) -> f64 {
 }
 
 /// A draw from a range.
-pub fn between<R: Rng>((low, high): (f64, f64), rng: &mut R) -> f64 {
+pub(crate) fn between<R: Rng>((low, high): (f64, f64), rng: &mut R) -> f64 {
     low + (high - low) * rng.random::<f64>()
 }

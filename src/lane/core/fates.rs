@@ -57,7 +57,7 @@ impl LaneCore {
         }
         if self.gate.on_throttled(now, send.sent_at, hint, rng) {
             self.counters.gate_closings += 1;
-            self.pace.on_throttled(now);
+            self.pace.on_throttled(now, !self.queue.is_empty());
         }
         self.window.on_throttled(now, send.sent_at, self.held);
     }

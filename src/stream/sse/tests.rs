@@ -200,6 +200,11 @@ fn line_ends_and_marks_as_the_standard_reads_them() {
         [event("", "x"), Fields],
     );
     check(
+        "half a mark is a line",
+        b"\xEF\xBB\ndata: x\n\n",
+        [event("", "x")],
+    );
+    check(
         "half a mark is text",
         b"\xEF\xBBdata: x\n\ndata: y\n\n",
         [Fields, event("", "y")],

@@ -214,6 +214,10 @@ fn a_request_above_the_limit_can_never_be_admitted() {
         ),
         (format!("{prefix}."), TooLarge),
         (
+            format!("{prefix}: Limit 10000, Requested 10000."),
+            RateLimited,
+        ),
+        (
             format!("{prefix}: Limit 10000, Requested 9000."),
             RateLimited,
         ),

@@ -123,6 +123,14 @@ fn each_status_has_its_type_and_code() {
     }
 }
 
+#[test]
+fn only_a_429_can_tell_that_the_money_is_spent() {
+    for dialect in [Dialect::MESSAGES, Dialect::RESPONSES] {
+        let exhausted = written(dialect, 503, ErrorKind::Exhausted, "No.");
+        assert_eq!(exhausted, written(dialect, 503, ErrorKind::Unknown, "No."));
+    }
+}
+
 const LOST: &str = "The upstream connection was lost before the reply was complete.";
 
 /// The only event of a frame.

@@ -1,0 +1,472 @@
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use super::super::outcome::RefuseReason;
+use super::super::snapshot::Snapshot;
+use super::*;
+
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A lane on a virtual clock that polls after everything that happens, as a driver must.
+pub(super) struct Bench {
+    pub(super) core: LaneCore,
+    pub(super) rng: SmallRng,
+    pub(super) now: Instant,
+    pub(super) released: Vec<Release>,
+    /// The lane's state at each release.
+    pub(super) states: Vec<Snapshot>,
+    pub(super) expired: Vec<(TicketId, Refused)>,
+    pub(super) wake: Option<Instant>,
+    pub(super) reason: WaitReason,
+}
+
+impl Bench {
+    pub(super) fn new(settings: LaneSettings) -> Self {
+        Self {
+            core: LaneCore::new(settings),
+            rng: SmallRng::seed_from_u64(5),
+            now: Instant::now(),
+            released: Vec::new(),
+            states: Vec::new(),
+            expired: Vec::new(),
+            wake: None,
+            reason: WaitReason::Idle,
+        }
+    }
+
+    pub(super) fn ticket(&self) -> Ticket {
+        Ticket {
+            retry: None,
+            patience_until: self.now + PATIENCE,
+            deadline: None,
+            cost: 1,
+        }
+    }
+
+    fn ask(&mut self, user: u64) -> Result<TicketId, Refused> {
+        let ticket = self.ticket();
+        self.ask_with(user, ticket)
+    }
+
+    fn ask_with(&mut self, user: u64, ticket: Ticket) -> Result<TicketId, Refused> {
+        let id = self.core.enqueue(self.now, UserKey(user), ticket);
+        self.poll();
+        id
+    }
+
+    pub(super) fn poll(&mut self) {
+        loop {
+            match self.core.poll(self.now, &mut self.rng) {
+                Next::Release(release) => {
+                    self.core.on_sent(self.now, release.send);
+                    self.released.push(release);
+                    self.states.push(self.core.snapshot(self.now));
+                }
+                Next::Expired(id, refused) => self.expired.push((id, refused)),
+                Next::Wait { until, reason } => {
+                    assert!(
+                        until.is_none_or(|until| until > self.now),
+                        "told to wait for the past: {reason:?}"
+                    );
+                    (self.wake, self.reason) = (until, reason);
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.poll();
+    }
+
+    /// Lets time pass, poll by poll, as far as something happens by itself within `limit`.
+    fn run(&mut self, limit: Duration) {
+        let end = self.now + limit;
+        while let Some(wake) = self.wake.filter(|wake| *wake <= end) {
+            self.now = wake;
+            self.poll();
+        }
+        self.now = end;
+        self.poll();
+    }
+
+    pub(super) fn result(&mut self, send: SendId, outcome: Outcome) {
+        self.core
+            .on_result(self.now, send, outcome, &[], &mut self.rng);
+        self.poll();
+    }
+
+    pub(super) fn end(&mut self, send: SendId) {
+        self.core.release(self.now, send);
+        self.poll();
+    }
+
+    fn fail(&mut self, send: SendId, outcome: Outcome) {
+        self.result(send, outcome);
+        self.end(send);
+    }
+
+    fn last(&self) -> Release {
+        *self.released.last().expect("something was released")
+    }
+}
+
+pub(super) fn bench() -> Bench {
+    Bench::new(LaneSettings::default())
+}
+
+const THROTTLED: Outcome = Outcome::Throttled { hint: None };
+const FAULTY: Outcome = Outcome::Faulty { timed_out: false };
+
+#[test]
+fn a_healthy_lane_releases_at_once_and_leaves_nothing_behind() {
+    let mut bench = bench();
+    for _ in 0..3 {
+        let ticket = bench.ticket();
+        let admission = bench
+            .core
+            .admit(bench.now, UserKey(1), ticket, &mut bench.rng);
+        let Ok(Admission::Released(release)) = admission else {
+            panic!("{admission:?}")
+        };
+        assert!(!release.probe);
+        bench.result(release.send, Outcome::Served);
+        bench.end(release.send);
+        bench.end(release.send);
+    }
+    assert!(bench.core.is_idle());
+    let counters = bench.core.snapshot(bench.now).counters;
+    assert_eq!(
+        (
+            counters.sent_first,
+            counters.served,
+            counters.released_from_queue
+        ),
+        (3, 3, 0)
+    );
+}
+
+#[test]
+fn a_throttle_stops_all_and_the_probe_lets_them_go() {
+    let mut bench = bench();
+    bench.ask(1).expect("taken");
+    for user in 2..12 {
+        bench.ask(user).expect("taken");
+    }
+    let sent = bench.released.len();
+    bench.fail(bench.released[0].send, THROTTLED);
+    assert_eq!(bench.reason, WaitReason::Gate);
+    assert_eq!(bench.released.len(), sent);
+    for release in bench.released.clone().iter().skip(1) {
+        bench.result(release.send, Outcome::Served);
+    }
+    assert_eq!(
+        bench.released.len(),
+        sent,
+        "answers from before the closing open nothing"
+    );
+    while bench.released.len() == sent {
+        bench.run(Duration::from_millis(100));
+    }
+    assert!(bench.last().probe);
+    assert_eq!(bench.reason, WaitReason::Probe);
+    bench.result(bench.last().send, Outcome::Served);
+    assert_eq!(bench.reason, WaitReason::Pace, "the rest follow one by one");
+    bench.run(Duration::from_mins(2));
+    assert!(bench.released.len() > sent + 2);
+    assert_eq!(
+        bench
+            .released
+            .iter()
+            .filter(|release| release.probe)
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_probe_that_is_not_refused_in_time_opens_the_gate() {
+    let mut bench = bench();
+    bench.ask(1).expect("taken");
+    bench.fail(bench.last().send, THROTTLED);
+    bench.ask(2).expect("taken");
+    while !bench.last().probe {
+        bench.run(Duration::from_millis(100));
+    }
+    assert!(bench.core.snapshot(bench.now).probing);
+    bench.pass(SETTLE);
+    assert!(!bench.core.snapshot(bench.now).probing);
+}
+
+#[test]
+fn failures_are_probed_one_at_a_time_until_one_is_answered() {
+    let mut bench = bench();
+    for user in 0..5 {
+        bench.ask(user).expect("taken");
+        bench.fail(bench.last().send, FAULTY);
+    }
+    for user in 10..20 {
+        bench.ask(user).expect("taken");
+    }
+    assert_eq!(bench.reason, WaitReason::Breaker);
+    for _ in 0..3 {
+        let sent = bench.released.len();
+        while bench.released.len() == sent {
+            bench.run(Duration::from_millis(100));
+        }
+        assert_eq!(bench.released.len(), sent + 1);
+        // Silence is no answer: an outage often hangs.
+        bench.pass(SETTLE * 2);
+        assert_eq!(bench.released.len(), sent + 1);
+        bench.fail(bench.last().send, FAULTY);
+    }
+    let sent = bench.released.len();
+    while bench.released.len() == sent {
+        bench.run(Duration::from_millis(100));
+    }
+    bench.result(bench.last().send, Outcome::Served);
+    assert_eq!(
+        bench.released.len(),
+        sent + 2,
+        "one at first after an outage"
+    );
+}
+
+#[test]
+fn an_exhausted_account_refuses_everybody_for_a_while_where_that_is_set() {
+    const EXHAUSTED_FOR: Duration = Duration::from_secs(30);
+    let mut bench = Bench::new(LaneSettings {
+        window_initial: 1,
+        exhausted_for: EXHAUSTED_FOR,
+        ..LaneSettings::default()
+    });
+    bench.ask(1).expect("taken");
+    bench.ask(2).expect("waits for the window");
+    bench.fail(bench.last().send, Outcome::Exhausted);
+    assert_eq!(bench.expired.len(), 1);
+    assert_eq!(bench.expired[0].1.reason, RefuseReason::Exhausted);
+    assert_eq!(bench.expired[0].1.retry_after, EXHAUSTED_FOR);
+    assert_eq!(
+        bench.ask(3).map_err(|refused| refused.reason),
+        Err(RefuseReason::Exhausted)
+    );
+    bench.pass(EXHAUSTED_FOR);
+    bench.ask(4).expect("asked again after half a minute");
+}
+
+#[test]
+fn who_would_wait_in_vain_is_told_on_arrival() {
+    let mut bench = bench();
+    bench.ask(1).expect("taken");
+    bench.fail(
+        bench.last().send,
+        Outcome::Throttled {
+            hint: Some(Duration::from_secs(50)),
+        },
+    );
+    let short = Ticket {
+        patience_until: bench.now + Duration::from_secs(30),
+        ..bench.ticket()
+    };
+    let refused = bench
+        .ask_with(2, short)
+        .expect_err("the gate is closed for longer");
+    assert_eq!(refused.reason, RefuseReason::Patience);
+    assert!(
+        (50..=56).contains(&refused.retry_after.as_secs()),
+        "{refused:?}"
+    );
+    let deadline = Ticket {
+        deadline: Some(bench.now + Duration::from_secs(9)),
+        ..bench.ticket()
+    };
+    assert_eq!(
+        bench
+            .ask_with(3, deadline)
+            .map_err(|refused| refused.reason),
+        Err(RefuseReason::Deadline)
+    );
+    bench.ask(4).expect("patient enough");
+}
+
+#[test]
+fn who_waited_long_enough_is_told_at_that_moment() {
+    let mut bench = Bench::new(LaneSettings {
+        window_max: 1,
+        ..LaneSettings::default()
+    });
+    bench.ask(1).expect("taken");
+    let waiting = bench.ask(2).expect("waits for the window");
+    bench.run(PATIENCE.checked_sub(Duration::from_millis(1)).unwrap());
+    assert!(bench.expired.is_empty());
+    assert_eq!(bench.wake, Some(bench.now + Duration::from_millis(1)));
+    bench.run(Duration::from_millis(1));
+    assert_eq!(bench.expired[0].0, waiting);
+    assert_eq!(bench.expired[0].1.reason, RefuseReason::Patience);
+    bench.end(bench.released[0].send);
+    assert_eq!(bench.released.len(), 1, "it is not sent after that");
+}
+
+#[test]
+fn a_retry_that_is_never_sent_costs_no_quota() {
+    let mut bench = Bench::new(LaneSettings {
+        window_initial: 1,
+        ..LaneSettings::default()
+    });
+    let full = bench.core.snapshot(bench.now).retry_tokens;
+    bench.ask(1).expect("taken");
+    let token = bench.core.may_retry(bench.now, RetryClass::Failure);
+    let retry = Ticket {
+        retry: token,
+        ..bench.ticket()
+    };
+    let waiting = bench.ask_with(2, retry).expect("waits for the window");
+    assert!(bench.core.snapshot(bench.now).retry_tokens < full);
+    assert!(bench.core.cancel(bench.now, waiting));
+    assert!(!bench.core.cancel(bench.now, waiting));
+    assert!((bench.core.snapshot(bench.now).retry_tokens - full).abs() < 1e-9);
+}
+
+#[test]
+fn a_released_request_that_is_never_sent_gives_everything_back() {
+    let mut bench = bench();
+    bench.ask(1).expect("taken");
+    bench.fail(bench.last().send, THROTTLED);
+    bench.pass(Duration::from_secs(10));
+    let before = bench.core.snapshot(bench.now);
+    let id = bench
+        .core
+        .enqueue(bench.now, UserKey(2), bench.ticket())
+        .expect("taken");
+    let Next::Release(release) = bench.core.poll(bench.now, &mut bench.rng) else {
+        panic!("due long ago")
+    };
+    assert_eq!((release.ticket, release.probe), (Some(id), true));
+    // Its caller left before it was handed to the connection.
+    bench.core.release(bench.now, release.send);
+    let after = bench.core.snapshot(bench.now);
+    assert_eq!((after.live, after.probing), (0, false));
+    assert_eq!(
+        after.counters.sent_first, before.counters.sent_first,
+        "nothing was sent"
+    );
+    assert!((after.accepted_rate - before.accepted_rate).abs() < 1e-9);
+    bench.ask(3).expect("taken");
+    assert!(bench.last().probe, "the next one is the probe, at once");
+}
+
+#[test]
+fn a_clock_that_steps_back_is_not_followed() {
+    let mut bench = bench();
+    bench.ask(1).expect("taken");
+    bench.fail(
+        bench.last().send,
+        Outcome::Throttled {
+            hint: Some(Duration::from_secs(5)),
+        },
+    );
+    bench.ask(2).expect("taken");
+    let before = bench.now;
+    bench.pass(Duration::from_secs(8));
+    bench.now = before;
+    bench.poll();
+    bench.ask(3).expect("taken");
+    bench.result(bench.last().send, Outcome::Served);
+    assert!(bench.core.clock >= Some(before + Duration::from_secs(8)));
+}
+
+#[test]
+fn draining_turns_everybody_away_and_lets_answers_end() {
+    let mut bench = Bench::new(LaneSettings {
+        window_initial: 1,
+        ..LaneSettings::default()
+    });
+    bench.ask(1).expect("taken");
+    bench.ask(2).expect("waits");
+    bench.core.drain();
+    bench.poll();
+    assert_eq!(bench.expired[0].1.reason, RefuseReason::Draining);
+    assert_eq!(bench.expired[0].1.retry_after, Duration::from_secs(1));
+    assert_eq!(
+        bench.ask(3).map_err(|refused| refused.reason),
+        Err(RefuseReason::Draining)
+    );
+    bench.result(bench.released[0].send, Outcome::Served);
+    bench.end(bench.released[0].send);
+    assert!(bench.core.is_idle());
+}
+
+#[test]
+fn a_thousand_waiters_never_send_more_than_window_plus_pace() {
+    let mut bench = Bench::new(LaneSettings {
+        queue_per_user: 1_000,
+        ..LaneSettings::default()
+    });
+    let mut sends: Vec<(Instant, usize, Option<f64>)> = Vec::new();
+    let mut ends: Vec<(Instant, SendId)> = Vec::new();
+    for user in 0..1_000 {
+        let _ = bench.ask(user);
+    }
+    let start = bench.now;
+    // A quota of two a second, and answers of five seconds.
+    let mut tokens = 20.0;
+    let mut seen = 0;
+    while bench.now < start + PATIENCE {
+        tokens = f64::min(20.0, tokens + 0.02);
+        while seen < bench.released.len() {
+            let release = bench.released[seen];
+            let (window, pace) = (bench.states[seen].window, bench.states[seen].pace);
+            seen += 1;
+            sends.push((bench.now, window, pace));
+            if tokens >= 1.0 {
+                tokens -= 1.0;
+                bench.result(release.send, Outcome::Served);
+                ends.push((bench.now + Duration::from_secs(5), release.send));
+            } else {
+                bench.fail(release.send, THROTTLED);
+            }
+        }
+        bench.pass(Duration::from_millis(10));
+        for (_, send) in ends
+            .extract_if(.., |(end, _)| *end <= bench.now)
+            .collect::<Vec<_>>()
+        {
+            bench.end(send);
+        }
+    }
+    assert_within_window_and_pace(&sends);
+}
+
+/// Sends with the window and the pace that were in force: in no second more than either allowed.
+fn assert_within_window_and_pace(sends: &[(Instant, usize, Option<f64>)]) {
+    assert!(sends.len() > 80, "{} sent", sends.len());
+    for (index, (from, _, _)) in sends.iter().enumerate() {
+        let second: Vec<_> = sends[index..]
+            .iter()
+            .take_while(|(at, ..)| *at < *from + Duration::from_secs(1))
+            .collect();
+        let window = second
+            .iter()
+            .map(|(_, window, _)| *window)
+            .max()
+            .unwrap_or_default();
+        assert!(
+            second.len() <= window,
+            "{} in a second with a window of {window}",
+            second.len()
+        );
+        if let Some(paces) = second
+            .iter()
+            .map(|(_, _, pace)| *pace)
+            .collect::<Option<Vec<_>>>()
+        {
+            let pace = paces.into_iter().fold(0.0, f64::max);
+            assert!(
+                second.len() as f64 <= 2.0 + pace * 1.25,
+                "{} in a second at {pace}/s",
+                second.len()
+            );
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The proxy, in process, with short times.
+
+use std::{fmt::Write as _, net::SocketAddr, sync::Arc};
+
+use surgetank::{
+    config::{Config, Listen},
+    proxy::Proxy,
+    server::Listener,
+};
+use tokio::task::JoinHandle;
+
+use super::{Answer, Caller, Request, until};
+
+/// A configuration in the making. Its retries are fast and without jitter, and its chain is empty, so that a test sees
+/// what the upstream said.
+#[derive(Debug, Clone)]
+pub(crate) struct Recipe {
+    base_url: String,
+    upstream: String,
+    timeouts: String,
+    total: String,
+    retry: String,
+    server: String,
+    fallback: String,
+    more: String,
+}
+
+/// A running proxy. Dropped, it stops.
+pub(crate) struct Tank {
+    pub(crate) addr: SocketAddr,
+    pub(crate) proxy: Arc<Proxy>,
+    serving: JoinHandle<()>,
+}
+
+impl Recipe {
+    pub(crate) fn over(base_url: &str) -> Self {
+        Self {
+            base_url: base_url.to_owned(),
+            upstream: String::new(),
+            timeouts: String::new(),
+            total: "60s".to_owned(),
+            retry: "base: 10ms, cap: 40ms, jitter: 0s".to_owned(),
+            server: "workers: 1".to_owned(),
+            fallback: "[]".to_owned(),
+            more: String::new(),
+        }
+    }
+
+    /// Further keys of the upstream.
+    pub(crate) fn upstream(mut self, keys: &str) -> Self {
+        let _ = write!(self.upstream, ", {keys}");
+        self
+    }
+
+    pub(crate) fn timeouts(mut self, keys: &str) -> Self {
+        let _ = write!(self.timeouts, ", {keys}");
+        self
+    }
+
+    /// The time of a whole request.
+    pub(crate) fn total(mut self, time: &str) -> Self {
+        time.clone_into(&mut self.total);
+        self
+    }
+
+    pub(crate) fn retry(mut self, keys: &str) -> Self {
+        let _ = write!(self.retry, ", {keys}");
+        self
+    }
+
+    pub(crate) fn server(mut self, keys: &str) -> Self {
+        let _ = write!(self.server, ", {keys}");
+        self
+    }
+
+    pub(crate) fn fallback(mut self, chain: &str) -> Self {
+        chain.clone_into(&mut self.fallback);
+        self
+    }
+
+    /// Further upstreams, one a line.
+    pub(crate) fn and_upstream(mut self, name: &str, keys: &str) -> Self {
+        let _ = write!(self.more, "\n  {name}: {{ {keys} }}");
+        self
+    }
+
+    pub(crate) fn yaml(&self, blocks: &str) -> String {
+        let Self { base_url, upstream, timeouts, total, retry, server, fallback, more } = self;
+        format!(
+            "listen: 127.0.0.1:0\nadmin: none\n\
+            upstreams:\n  lab: {{ base_url: '{base_url}', timeouts: {{ total: {total}{timeouts} }}{upstream} }}{more}\n\
+            routes: [ {{ upstream: lab }} ]\n\
+            retry: {{ {retry} }}\nserver: {{ {server} }}\nfallback: {fallback}\n{blocks}\n"
+        )
+    }
+
+    pub(crate) fn start(&self) -> Tank {
+        self.start_with("")
+    }
+
+    /// Starts with further blocks at the top level.
+    pub(crate) fn start_with(&self, blocks: &str) -> Tank {
+        Tank::from_yaml(&self.yaml(blocks))
+    }
+}
+
+impl Tank {
+    pub(crate) fn from_yaml(yaml: &str) -> Self {
+        let env = |name: &str| (name == "TEST_KEY").then(|| "configured-key".to_owned());
+        let config = Config::parse("test", yaml, &env).unwrap_or_else(|problems| panic!("{problems}\n{yaml}"));
+        let proxy = Arc::new(Proxy::start(&config, &env).expect("it starts"));
+        let listeners: Vec<_> = config.listen.iter().map(|listen| Listener::bind(listen).expect("it binds")).collect();
+        let addr = listeners.iter().find_map(Listener::tcp_addr).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let served = proxy.clone();
+        let serving = tokio::spawn(async move { served.serve(listeners).await.expect("the listeners hold") });
+        Self { addr, proxy, serving }
+    }
+
+    pub(crate) async fn caller(&self) -> Caller {
+        Caller::connect(self.addr).await
+    }
+
+    /// Sends one request on a connection of its own.
+    pub(crate) async fn call(&self, request: &Request) -> Answer {
+        self.caller().await.call(request).await
+    }
+
+    /// Serves the operator's port beside it.
+    pub(crate) fn admin(&self) -> (SocketAddr, surgetank::proxy::AdminServer) {
+        let listener = Listener::bind(&Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("it binds");
+        let addr = listener.tcp_addr().expect("TCP");
+        (addr, self.proxy.start_admin(listener).expect("it starts"))
+    }
+
+    /// The sum of all series of a metric that carry these labels.
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let rendered = String::from_utf8(self.proxy.metrics().render()).expect("text");
+        let is_wanted = |series: &str| {
+            let (family, own) = series.split_once('{').unwrap_or((series, ""));
+            family == name && labels.iter().all(|(key, value)| own.contains(&format!("{key}=\"{value}\"")))
+        };
+        let samples = rendered.lines().filter_map(|line| line.rsplit_once(' '));
+        samples.filter(|(series, _)| is_wanted(series)).map(|(_, value)| value.parse::<f64>().expect("a number")).sum()
+    }
+
+    /// Requests that ended so.
+    pub(crate) fn outcomes(&self, outcome: &str) -> u64 {
+        self.count("surgetank_requests_total", &[("outcome", outcome)])
+    }
+
+    /// A counter, which is a whole number.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters of tests are small and positive")]
+    pub(crate) fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        self.metric(name, labels) as u64
+    }
+
+    /// Waits until no request runs and no memory is held, then checks what must hold after every test.
+    pub(crate) async fn at_rest(&self) {
+        until("no request runs", || self.metric("surgetank_in_flight_requests", &[]) == 0.0).await;
+        until("no memory is held", || self.proxy.budget().used() == 0).await;
+        assert_eq!(self.count("surgetank_panics_total", &[]), 0, "a request panicked");
+    }
+}
+
+impl Drop for Tank {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}

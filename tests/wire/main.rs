@@ -1,0 +1,12 @@
+//! surgetank on real sockets: one binary, one file a behaviour.
+//!
+//! Each test starts the proxy in process on a port of its own, in front of the lab or of an upstream that the test
+//! plays byte by byte, and speaks to it over TCP. Times are real and short; every wait is for an event and has a bound.
+
+mod harness;
+
+mod cancel;
+mod guard;
+mod retry;
+mod stream;
+mod transparency;
