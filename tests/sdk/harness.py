@@ -16,11 +16,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / ".cache" / "sdk"
-LOGS = CACHE / "logs"
+SEEN = CACHE / "seen.jsonl"
 BINARY = os.environ["SURGETANK_BIN"]
 
-# Name in SDK_STACK, and the configuration that stands for it.
-PROXIES = {"proxy": "surgetank.yaml", "bare": "surgetank.bare.yaml", "limited": "surgetank.limits.yaml"}
+# Name in SDK_STACK, and the configuration that stands for it. `spent` is for what uses up all retries, so that nothing
+# that a proxy learns from it reaches the other rows.
+PROXIES = {"proxy": "surgetank.yaml", "spent": "surgetank.yaml", "bare": "surgetank.bare.yaml", "limited": "surgetank.limits.yaml"}
 
 READY_WITHIN = 15.0
 STOPPED_WITHIN = 10.0
@@ -32,14 +33,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(stack: ExitStack, name: str, *arguments: str, **environment: str) -> subprocess.Popen:
+def start(stack: ExitStack, log: Path, *arguments: str, **environment: str) -> subprocess.Popen:
     """Starts the binary with its output in a log of its own; it ends with `stack`."""
-    log = stack.enter_context(open(LOGS / f"{name}.log", "wb"))
+    output = stack.enter_context(log.open("wb"))
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("SURGETANK_")}
     process = subprocess.Popen(
-        [BINARY, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=inherited | environment
+        [BINARY, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=inherited | environment
     )
-    stack.callback(stop, name, process)
+    stack.callback(stop, log.stem, process)
     return process
 
 
@@ -53,13 +54,13 @@ def stop(name: str, process: subprocess.Popen) -> None:
         process.wait()
 
 
-def until(ready, name: str, process: subprocess.Popen) -> None:
+def until(ready, log: Path, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + READY_WITHIN
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
-            log = (LOGS / f"{name}.log").read_text(errors="replace")
+            said = log.read_text(errors="replace")
             ended = f"ended with {process.returncode}" if process.returncode is not None else "is not ready"
-            sys.exit(f"tests/sdk: {name} {ended}; it said:\n{log[-4000:]}")
+            sys.exit(f"tests/sdk: {log.stem} {ended}; it said:\n{said[-4000:]}")
         time.sleep(0.05)
 
 
@@ -76,30 +77,31 @@ def healthy(admin: str) -> bool:
     return subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
 
-def start_all(stack: ExitStack) -> dict[str, str]:
+def start_all(stack: ExitStack, logs: Path) -> dict[str, str]:
     lab = f"127.0.0.1:{free_port()}"
-    process = start(stack, "lab", "lab", "--listen", lab)
-    until(lambda: answers(f"http://{lab}/_lab/stats"), "lab", process)
+    log = logs / "lab.log"
+    process = start(stack, log, "lab", "--listen", lab)
+    until(lambda: answers(f"http://{lab}/_lab/stats"), log, process)
 
     addresses = {"lab": f"http://{lab}"}
     for name, config in PROXIES.items():
         listen, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
         flags = ("--config", str(HERE / config), "--listen", listen, "--admin", admin)
-        process = start(stack, name, "run", *flags, LAB_URL=addresses["lab"], SURGETANK_LOG="debug")
-        until(lambda: healthy(admin), name, process)
+        log = logs / f"{name}.log"
+        process = start(stack, log, "run", *flags, LAB_URL=addresses["lab"], SURGETANK_LOG="debug")
+        until(lambda: healthy(admin), log, process)
         addresses |= {name: f"http://{listen}", f"{name}_admin": f"http://{admin}"}
     return addresses
 
 
-def suites(arguments: list[str]) -> list[list[str]]:
-    """The commands to run: Python last, because its last test looks at what all of them left behind."""
+def suites(arguments: list[str]) -> dict[str, list[str]]:
     match arguments:
         case []:
-            return [node([]), python([])]
+            return {"node": node([]), "python": python([])}
         case ["node", *rest]:
-            return [node(rest)]
+            return {"node": node(rest)}
         case ["python", *rest]:
-            return [python(rest)]
+            return {"python": python(rest)}
     sys.exit("usage: tests/sdk/run [python [PYTEST-ARGUMENTS] | node [NODE-TEST-ARGUMENTS]]")
 
 
@@ -111,25 +113,35 @@ def node(arguments: list[str]) -> list[str]:
 
 
 def python(arguments: list[str]) -> list[str]:
-    return [sys.executable, "-m", "pytest", "--rootdir", str(HERE / "python"), str(HERE / "python"), *arguments]
+    # Most rows wait for a backoff, so more of them run at once than there are processors.
+    return pytest(str(HERE / "python"), "--numprocesses=4", *arguments)
+
+
+def pytest(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pytest", "--rootdir", str(HERE / "python"), "-p", "no:cacheprovider", *arguments]
+
+
+def run(command: list[str], environment: dict[str, str]) -> bool:
+    return subprocess.run(command, stdin=subprocess.DEVNULL, env=environment, check=False).returncode == 0
 
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    commands = suites(sys.argv[1:])
-    LOGS.mkdir(parents=True, exist_ok=True)
-    seen = CACHE / "seen.jsonl"
-    seen.unlink(missing_ok=True)
-    with ExitStack() as stack:
-        addresses = start_all(stack)
-        print("tests/sdk:", ", ".join(f"{name} {url}" for name, url in addresses.items()), flush=True)
-        environment = os.environ | {
-            "SDK_STACK": json.dumps(addresses | {"logs": str(LOGS)}),
-            "SDK_SEEN": str(seen),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        failed = [command for command in commands if subprocess.run(command, env=environment, check=False).returncode]
-    return 1 if failed else 0
+    SEEN.parent.mkdir(parents=True, exist_ok=True)
+    SEEN.unlink(missing_ok=True)
+    passed = []
+    for name, command in suites(sys.argv[1:]).items():
+        # A stack of its own for each language: a proxy keeps 1,024 lanes, and each row has one of its own.
+        logs = CACHE / "logs" / name
+        logs.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            addresses = start_all(stack, logs)
+            print("tests/sdk:", ", ".join(f"{name} {url}" for name, url in addresses.items()), flush=True)
+            told = {"SDK_STACK": json.dumps(addresses | {"logs": str(logs)}), "SDK_SEEN": str(SEEN)}
+            environment = os.environ | told | {"PYTHONDONTWRITEBYTECODE": "1"}
+            passed.append(run(command, environment))
+            passed.append(run(pytest("-q", str(HERE / "python" / "after_all.py")), environment))
+    return 0 if all(passed) else 1
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ const travelling = (headers, leftOut) =>
 
 eachCall("the result is the same", {}, async (client, call) => {
   const without = await direct(client, call);
-  const seen = await makeCall(client, call, answerTo(call));
+  const seen = await makeCall(client, call, answerTo(call), { account: "direct" });
   note("1_healthy", client, call, "healthy", seen);
 
   assert.ifError(without.error);
@@ -44,7 +44,7 @@ eachCall("the upstream sees the same request", {}, async (client, call) => {
 
 eachCall("the vendor's headers arrive", {}, async (client, call) => {
   const without = (await direct(client, call)).exchanges[0];
-  const [seen] = (await makeCall(client, call, answerTo(call))).exchanges;
+  const [seen] = (await makeCall(client, call, answerTo(call), { account: "direct" })).exchanges;
   const added = [...seen.headers.keys()].filter((name) => name.startsWith("x-surgetank-"));
   const leftOut = new Set([...ofTheAnswer, ...added, "via", "server-timing"]);
   assert.equal(seen.status, without.status);

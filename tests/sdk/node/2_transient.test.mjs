@@ -18,7 +18,7 @@ eachRow("the caller sees nothing", "transient", {}, async (client, call, fault) 
   assert.deepEqual(first, second);
   // Vercel tells no count.
   assert.equal(seen.upstream[1].header("x-stainless-retry-count"), client.family === "vercel" ? undefined : "0");
-});
+}, { concurrency: 4 });
 
 describe("retry-after is obeyed", { concurrency: clients.length }, () => {
   for (const client of clients)

@@ -12,7 +12,7 @@ const classes = {
 };
 
 eachRow("the error arrives at once and unchanged", "permanent", {}, async (client, call, fault) => {
-  const seen = await makeCall(client, call, `${fault.fault},ok`);
+  const seen = await makeCall(client, call, `${fault.fault},ok`, { account: `${client.family}-${call.name}` });
   note("3_permanent", client, call, fault.name, seen);
 
   const without = await makeCall(client, call, fault.fault, { at: "lab", maxRetries: 0 });

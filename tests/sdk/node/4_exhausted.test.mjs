@@ -12,7 +12,7 @@ const finished = { chat: "stop", responses: "completed", messages: "end_turn" };
 const prefix = { chat: "chatcmpl-", responses: "resp_", messages: "msg_" };
 
 eachRow("the reply is an answer like any other", "exhausted", { kind: "text" }, async (client, call, fault) => {
-  const seen = await makeCall(client, call, forever(fault.fault));
+  const seen = await makeCall(client, call, forever(fault.fault), { at: "spent" });
   note("4_exhausted", client, call, fault.name, seen);
 
   assert.ifError(seen.error);
@@ -25,10 +25,10 @@ eachRow("the reply is an answer like any other", "exhausted", { kind: "text" }, 
   assert.equal(tokens(answer.usage), 0);
   spentOnce(client, seen);
   assert.equal(seen.header("x-surgetank-fallback"), "reply");
-});
+}, { concurrency: 6 });
 
 eachRow("structured output gets a refusal", "exhausted", { kind: "object" }, async (client, call, fault) => {
-  const seen = await makeCall(client, call, forever(fault.fault));
+  const seen = await makeCall(client, call, forever(fault.fault), { at: "spent" });
   note("4_exhausted", client, call, fault.name, seen);
 
   assert.ifError(seen.error);
@@ -37,19 +37,19 @@ eachRow("structured output gets a refusal", "exhausted", { kind: "object" }, asy
   assert.equal(answer.finish, call.dialect === "messages" ? "refusal" : finished[call.dialect]);
   spentOnce(client, seen);
   assert.equal(seen.header("x-surgetank-fallback"), "reply");
-}, { among: official });
+}, { among: official, concurrency: 6 });
 
 eachRow("Vercel: structured output has no object", "exhausted", { kind: "object" }, async (client, call, fault) => {
-  const seen = await makeCall(client, call, forever(fault.fault));
+  const seen = await makeCall(client, call, forever(fault.fault), { at: "spent" });
   note("4_exhausted", client, call, fault.name, seen);
 
   assert.equal(nameOf(seen.error), "AI_NoObjectGeneratedError");
   spentOnce(client, seen);
   assert.equal(seen.header("x-surgetank-fallback"), "reply");
-}, { among: vercel });
+}, { among: vercel, concurrency: 6 });
 
 eachRow("what has no reply fails properly", "exhausted", { kind: "data" }, async (client, call, fault) => {
-  const seen = await makeCall(client, call, forever(fault.fault));
+  const seen = await makeCall(client, call, forever(fault.fault), { at: "spent" });
   note("4_exhausted", client, call, fault.name, seen);
 
   const expected = fault.name === "429" ? "RateLimitError" : "InternalServerError";
@@ -57,18 +57,18 @@ eachRow("what has no reply fails properly", "exhausted", { kind: "data" }, async
   spentOnce(client, seen);
   assert.equal(seen.header("x-should-retry"), "false");
   assert.equal(seen.header("x-surgetank-fallback"), undefined);
-}, { among: official });
+}, { among: official, concurrency: 6 });
 
 eachCall("ids are unique", { kind: "text" }, async (client, call) => {
   const ids = new Set();
-  for (let round = 0; round < 2; round += 1) ids.add((await makeCall(client, call, "503*")).answer.id);
+  for (let round = 0; round < 2; round += 1) ids.add((await makeCall(client, call, "503*", { at: "spent" })).answer.id);
   assert.equal(ids.size, 2);
 });
 
 describe("a forced tool gets a refusal", () => {
   for (const [client, call] of [...openaiForced.map((call) => [openai, call]), ...anthropicForced.map((call) => [anthropic, call])])
     test(`${client.name} ${call.name}`, async () => {
-      const seen = await makeCall(client, call, "503*");
+      const seen = await makeCall(client, call, "503*", { at: "spent" });
       note("4_exhausted", client, call, "503", seen);
 
       assert.ifError(seen.error);
@@ -81,7 +81,7 @@ describe("a continued conversation gets an error", () => {
   // A made-up id in the chain would break the conversation for good; an error can be tried again.
   for (const call of continued)
     test(`${openai.name} ${call.name}`, async () => {
-      const seen = await makeCall(openai, call, "503*");
+      const seen = await makeCall(openai, call, "503*", { at: "spent" });
       note("4_exhausted", openai, call, "503", seen);
 
       assert.equal(nameOf(seen.error), "InternalServerError");
@@ -90,7 +90,10 @@ describe("a continued conversation gets an error", () => {
     });
 });
 
-const ways = { header: { headers: { "x-surgetank-fallback": "none" } }, configuration: { at: "bare" } };
+const ways = {
+  header: { at: "spent", headers: { "x-surgetank-fallback": "none" } },
+  configuration: { at: "bare" },
+};
 
 for (const [way, options] of Object.entries(ways)) {
   eachRow(`without a reply (${way}) the original error arrives`, "exhausted", {}, async (client, call, fault) => {
@@ -112,7 +115,7 @@ for (const [way, options] of Object.entries(ways)) {
     const without = await makeCall(client, call, forever(fault.fault), { at: "lab", maxRetries: 0 });
     assert.equal(nameOf(seen.error), nameOf(without.error));
     assert.equal(withoutId(seen.error.message), withoutId(without.error.message));
-  }, { among: official });
+  }, { among: official, concurrency: 6 });
 }
 
 const withoutId = (message) => message.replace(/req_lab_\d+/, "");
@@ -129,9 +132,12 @@ eachRow("Vercel: without a reply its retries multiply the proxy's", "exhausted",
 
 // The proxy's tries and no others.
 function spentOnce(client, seen) {
-  assert.equal(seen.upstream.length, tries);
+  // A pooled connection that breaks before the first byte is replaced at once, and that try is not counted: most
+  // likely the upstream had closed it before it saw the request.
+  const free = seen.upstream[0].played === "reset" && seen.upstream.length > tries ? 1 : 0;
+  assert.equal(seen.upstream.length, tries + free);
   assert.equal(seen.exchanges.length, 1);
-  assert.equal(seen.header("x-surgetank-attempts"), String(tries));
+  assert.equal(seen.header("x-surgetank-attempts"), String(seen.upstream.length));
   const counts = new Set(seen.upstream.map((upstream) => upstream.header("x-stainless-retry-count")));
   assert.deepEqual([...counts], [client.family === "vercel" ? undefined : "0"]);
 }

@@ -17,7 +17,8 @@ const emptyAnswer = () => ({
 });
 
 // Lets `client` make `call` at one of the addresses, while its upstream calls meet `script`. Every call has a
-// credential of its own: what the proxy learns about one credential's quota must not reach the next row.
+// credential of its own unless an `account` is given: what the proxy learns about one credential's quota must not
+// reach the next row. Rows from which it learns nothing share one, because it keeps 1,024 of them.
 export async function makeCall(client, call, script, { at = "proxy", account, headers = {}, maxRetries } = {}) {
   const key = randomBytes(8).toString("hex");
   const exchanges = [];

@@ -14,7 +14,7 @@ OF_THE_ANSWER = {"date", "request-id", "x-request-id", "openai-processing-ms", "
 @calls()
 def test_the_result_is_the_same(client: Client, call: Call, note) -> None:
     without = direct(client, call)
-    seen = make_call(client, call, answer_to(call))
+    seen = make_call(client, call, answer_to(call), account="direct")
     note(client, call, "healthy", seen)
 
     assert seen.error is None
@@ -49,7 +49,7 @@ def test_the_upstream_sees_the_same_request(client: Client, call: Call) -> None:
 
 @calls()
 def test_the_vendors_headers_arrive(client: Client, call: Call) -> None:
-    without, seen = direct(client, call).exchanges[0], make_call(client, call, answer_to(call)).exchanges[0]
+    without, seen = direct(client, call).exchanges[0], make_call(client, call, answer_to(call), account="direct").exchanges[0]
     assert seen.status == without.status
     added = {name for name in seen.headers if name.startswith("x-surgetank-")} | {"via", "server-timing"}
     expected = travelling(without.headers.items(), OF_THE_ANSWER)

@@ -30,7 +30,7 @@ CLASSES = {
 
 @rows("permanent")
 def test_the_error_arrives_at_once_and_unchanged(client: Client, call: Call, fault: dict, note) -> None:
-    seen = make_call(client, call, fault["fault"] + ",ok")
+    seen = make_call(client, call, fault["fault"] + ",ok", account=f"{client}-{call}")
     note(client, call, fault["name"], seen)
 
     without = make_call(client, call, fault["fault"], at="lab", max_retries=0)

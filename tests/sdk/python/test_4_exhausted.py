@@ -16,7 +16,7 @@ PREFIX = {"chat": "chatcmpl-", "responses": "resp_", "messages": "msg_"}
 
 @rows("exhausted", kind="text")
 def test_the_reply_is_an_answer_like_any_other(client: Client, call: Call, fault: dict, note) -> None:
-    seen = make_call(client, call, forever(fault["fault"]))
+    seen = make_call(client, call, forever(fault["fault"]), at="spent")
     note(client, call, fault["name"], seen)
 
     assert seen.error is None
@@ -32,7 +32,7 @@ def test_the_reply_is_an_answer_like_any_other(client: Client, call: Call, fault
 
 @rows("exhausted", kind="object")
 def test_structured_output_gets_a_refusal(client: Client, call: Call, fault: dict, note) -> None:
-    seen = make_call(client, call, forever(fault["fault"]))
+    seen = make_call(client, call, forever(fault["fault"]), at="spent")
     note(client, call, fault["name"], seen)
 
     assert seen.error is None
@@ -45,7 +45,7 @@ def test_structured_output_gets_a_refusal(client: Client, call: Call, fault: dic
 
 @rows("exhausted", kind="data")
 def test_what_has_no_reply_fails_properly(client: Client, call: Call, fault: dict, note) -> None:
-    seen = make_call(client, call, forever(fault["fault"]))
+    seen = make_call(client, call, forever(fault["fault"]), at="spent")
     note(client, call, fault["name"], seen)
 
     sdk = __import__(client.family)
@@ -58,7 +58,7 @@ def test_what_has_no_reply_fails_properly(client: Client, call: Call, fault: dic
 
 @calls(kind="text")
 def test_ids_are_unique(client: Client, call: Call) -> None:
-    ids = {make_call(client, call, "503*").answer.id for _ in range(2)}
+    ids = {make_call(client, call, "503*", at="spent").answer.id for _ in range(2)}
     assert len(ids) == 2
 
 
@@ -99,7 +99,7 @@ FORCED = {
     ("client", "call"), [pytest.param(c, call, id=f"{c}-{call}") for c in CALLS for call in FORCED[c.family]]
 )
 def test_a_forced_tool_gets_a_refusal(client: Client, call: Call, note) -> None:
-    seen = make_call(client, call, "503*")
+    seen = make_call(client, call, "503*", at="spent")
     note(client, call, "503", seen)
 
     assert seen.error is None
@@ -121,7 +121,7 @@ async def _continued_stream(client: Any, answer: Answer) -> None:
 def test_a_continued_conversation_gets_an_error(client: Client, streams: bool, note) -> None:
     # A made-up id in the chain would break the conversation for good; an error can be tried again.
     call = Call("responses.create+previous", "responses", _continued_stream if streams else _continued, streams=streams)
-    seen = make_call(client, call, "503*")
+    seen = make_call(client, call, "503*", at="spent")
     note(client, call, "503", seen)
 
     assert type(seen.error).__name__ == "InternalServerError"
@@ -129,14 +129,16 @@ def test_a_continued_conversation_gets_an_error(client: Client, streams: bool, n
     assert seen.header("x-should-retry") == "false"
 
 
-REFUSED = pytest.mark.parametrize("way", ["header", "configuration"])
+WAYS: dict[str, Any] = {
+    "header": {"at": "spent", "headers": {"x-surgetank-fallback": "none"}},
+    "configuration": {"at": "bare"},
+}
 
 
-@REFUSED
+@pytest.mark.parametrize("way", WAYS)
 @rows("exhausted")
 def test_without_a_reply_the_original_error_arrives(client: Client, call: Call, fault: dict, way: str, note) -> None:
-    options: dict[str, Any] = {"at": "bare"} if way == "configuration" else {"headers": {"x-surgetank-fallback": "none"}}
-    seen = make_call(client, call, forever(fault["fault"]), **options)
+    seen = make_call(client, call, forever(fault["fault"]), **WAYS[way])
     note(client, call, f"{fault['name']}, no fallback by {way}", seen)
 
     assert seen.error is not None
@@ -158,9 +160,12 @@ def test_without_a_reply_the_original_error_arrives(client: Client, call: Call, 
 
 def spent_once(seen: Seen) -> None:
     """The proxy's tries and no others."""
-    assert len(seen.upstream) == TRIES
+    # A pooled connection that breaks before the first byte is replaced at once, and that try is not counted: most
+    # likely the upstream had closed it before it saw the request.
+    free = seen.upstream[0].played == "reset" and len(seen.upstream) > TRIES
+    assert len(seen.upstream) == TRIES + free
     assert len(seen.exchanges) == 1
-    assert seen.header("x-surgetank-attempts") == str(TRIES)
+    assert seen.header("x-surgetank-attempts") == str(len(seen.upstream))
     assert {upstream.header("x-stainless-retry-count") for upstream in seen.upstream} == {"0"}
 
 
