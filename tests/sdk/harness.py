@@ -1,6 +1,7 @@
 """Starts the fake API and the proxies, runs the suites against them, and ends what it started.
 
-The suites find the addresses in SDK_STACK, a JSON object, and append what each client saw to the file SDK_SEEN.
+The suites find the addresses in SDK_STACK, a JSON object, and append what each client saw to the file SDK_SEEN, from which
+`.cache/sdk/seen.md` is made: the answers of all clients to all faults, as tables.
 """
 
 import json
@@ -13,6 +14,8 @@ import time
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
+
+import seen
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / ".cache" / "sdk"
@@ -128,7 +131,7 @@ def run(command: list[str], environment: dict[str, str]) -> bool:
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     SEEN.parent.mkdir(parents=True, exist_ok=True)
-    SEEN.unlink(missing_ok=True)
+    SEEN.write_text("")
     passed = []
     for name, command in suites(sys.argv[1:]).items():
         # A stack of its own for each language: a proxy keeps 1,024 lanes, and each row has one of its own.
@@ -140,6 +143,7 @@ def main() -> int:
             told = {"SDK_STACK": json.dumps(addresses | {"logs": str(logs)}), "SDK_SEEN": str(SEEN)}
             environment = os.environ | told | {"PYTHONDONTWRITEBYTECODE": "1"}
             passed.append(run(command, environment))
+            seen.write(SEEN, SEEN.with_suffix(".md"))
             passed.append(run(pytest("-q", str(HERE / "python" / "after_all.py")), environment))
     return 0 if all(passed) else 1
 

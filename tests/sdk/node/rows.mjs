@@ -30,7 +30,10 @@ export function eachRow(title, faults, wanted, body, { among = clients, concurre
   });
 }
 
-const concerns = (fault, call) => (call.streams || !fault.streams) && (fault.dialects?.includes(call.dialect) ?? true);
+const concerns = (fault, call) =>
+  (fault.streams === undefined || fault.streams === Boolean(call.streams)) &&
+  (fault.dialects?.includes(call.dialect) ?? true) &&
+  (fault.kinds?.includes(call.kind) ?? true);
 
 // The script of a healthy answer to this call: a text, or an object where one was asked for.
 export const answerTo = (call) => (call.kind === "object" ? saying(JSON.stringify(table.object)) : "ok");

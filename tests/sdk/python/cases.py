@@ -26,6 +26,14 @@ def pairs(*, kind: str | None = None, streams: bool | None = None) -> list[tuple
     ]
 
 
+def concerns(fault: dict[str, Any], call: Call) -> bool:
+    return (
+        call.streams == fault.get("streams", call.streams)
+        and call.dialect in fault.get("dialects", [call.dialect])
+        and call.kind in fault.get("kinds", [call.kind])
+    )
+
+
 def rows(faults: str, **of_calls: Any) -> Any:
     """Parametrises a test with `client`, `call` and `fault`, a row of the named table in cases.json."""
     return pytest.mark.parametrize(
@@ -34,8 +42,7 @@ def rows(faults: str, **of_calls: Any) -> Any:
             pytest.param(client, call, fault, id=f"{client.name}-{call.name}-{fault['name']}")
             for client, call in pairs(**of_calls)
             for fault in CASES[faults]
-            if call.dialect in fault.get("dialects", [call.dialect])
-            if call.streams or not fault.get("streams")
+            if concerns(fault, call)
         ],
     )
 
