@@ -58,7 +58,10 @@ fn route_to_own_upstreams(root: &mut Node, ids: &mut Ids, problems: &mut Collect
         .map(|(name, _)| name.clone())
         .collect();
     match names.as_slice() {
-        [] => {}
+        [] => {
+            let routes = upstreams.like(ids, Kind::Faulty);
+            root.set("routes", routes);
+        }
         [only] => {
             let mut upstream = upstreams.like(ids, Kind::Empty);
             upstream.kind = Kind::Text {

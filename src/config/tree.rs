@@ -7,8 +7,8 @@
 
 use super::problem::Place;
 
-/// Looks an environment variable up.
-pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Looks an environment variable up; `None` when it is not set.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Names a node of one tree; a node that is inherited keeps its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,6 +135,14 @@ impl Node {
     pub(super) fn text(&self) -> Option<&str> {
         match &self.kind {
             Kind::Text { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The text of a scalar as it stands in the file.
+    pub(super) fn written(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Text { written, .. } => Some(written),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use super::problem::Collector;
 use super::tree::{Kind, Node};
 
 /// Every setting without effect. `*` stands for any name or item; a setting with the value `unless` asks for nothing.
-const WITHOUT_EFFECT: [Unbuilt; 7] = [
+pub(super) const WITHOUT_EFFECT: [Unbuilt; 7] = [
     Unbuilt {
         key: "limits.per_user.tokens",
         unless: "none",
@@ -39,7 +39,7 @@ const WITHOUT_EFFECT: [Unbuilt; 7] = [
     },
 ];
 
-struct Unbuilt {
+pub(super) struct Unbuilt {
     key: &'static str,
     unless: &'static str,
 }
