@@ -81,6 +81,12 @@ impl Watch {
         self.ending.is_complete() || (is_told && self.ending.has_failed())
     }
 
+    /// Whether the stream's own words say that it is over, so that a broken connection takes nothing away.
+    #[must_use]
+    pub fn has_said_its_end(&self) -> bool {
+        self.ending.has_failed() || self.ending.has_said_its_end()
+    }
+
     /// Whether an event of ours can stand here: not inside an event of the vendor's.
     #[must_use]
     pub fn can_take_an_event(&self) -> bool {
