@@ -172,6 +172,9 @@ impl Relay {
     }
 
     fn end(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        if self.watch.as_ref().is_some_and(Watch::is_truncated) {
+            self.call.journal().truncated = true;
+        }
         self.state = State::Ended;
         None
     }

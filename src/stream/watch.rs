@@ -87,6 +87,14 @@ impl Watch {
         self.ending.has_failed() || self.ending.has_said_its_end()
     }
 
+    /// Whether the answer said that its token limit has cut it.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.ending
+            .finish()
+            .is_some_and(dialect::Finish::is_truncated)
+    }
+
     /// Whether an event of ours can stand here: not inside an event of the vendor's.
     #[must_use]
     pub fn can_take_an_event(&self) -> bool {

@@ -45,6 +45,8 @@ pub struct Metrics {
     pub fallbacks: IntCounterVec,
     /// Streams that did not end as an answer must.
     pub broken: IntCounterVec,
+    /// Answers that ended at their token limit: whole as HTTP, cut as text.
+    pub truncated: IntCounterVec,
     /// Requests refused by a user's limit.
     pub limited: IntCounterVec,
     /// What the lanes of an upstream do now, by what is counted. Refreshed at each scrape.
@@ -124,6 +126,11 @@ impl Metrics {
                 "surgetank_stream_broken_total",
                 "Answers that broke after their first byte had left.",
                 &["upstream", "cause"],
+            )?,
+            truncated: add.counters(
+                "surgetank_truncated_total",
+                "Answers that were cut by their token limit.",
+                &["route", "upstream"],
             )?,
             limited: add.counters("surgetank_limited_total", "Requests refused by a user's limit.", &["rule"])?,
             lanes: add.gauges(
