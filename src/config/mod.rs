@@ -1,1 +1,268 @@
-//! config
+//! The configuration: what an operator may say, read so that nothing said wrong goes unnoticed.
+//!
+//! A proxy that runs on a configuration other than the one its operator believes in is worse than one that does not start.
+//! So unknown keys are errors, every fault is told at once with its line and the way to mend it, what has no effect is said,
+//! and a secret can neither be written in the file nor appear in a message.
+//!
+//! The way of a file, one module a step:
+//!
+//! 1. `yaml` reads the text into a `tree` whose values know where they stand; `expand` replaces `${NAME}`.
+//! 2. `inherit` fills in the built-in upstreams and routes and lays each route's blocks over those at the top level.
+//! 3. `decode` reads the plain structs of `schema` from the tree. What concerns one value is refused by its type.
+//! 4. `check` tells what does not fit together, `unbuilt` what has no effect yet.
+//! 5. What remains is a [`Config`], in which nothing is left to be looked up, merged or defaulted.
+
+mod answers;
+mod base_url;
+mod check;
+mod credential;
+mod decode;
+mod expand;
+mod fallback;
+mod identity;
+mod inherit;
+mod limits;
+mod listen;
+mod matching;
+mod problem;
+mod process;
+mod retry;
+mod schema;
+mod suggest;
+mod tree;
+mod unbuilt;
+pub mod units;
+mod upstream;
+mod yaml;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+pub use self::answers::{Answers, OnTruncated, Stream};
+pub use self::base_url::{BaseUrl, BaseUrlError};
+pub use self::credential::{Credential, CredentialError};
+pub use self::fallback::Link;
+pub use self::identity::{BodyField, IdentitySource, IdentitySourceError};
+pub use self::limits::{Limits, PerUser, WhenExceeded};
+pub use self::listen::{Listen, ListenError};
+pub use self::matching::{HeaderPattern, HeaderPatternError, Match, PathPrefix, PathPrefixError};
+pub use self::problem::{Place, Problem, Problems, Severity};
+pub use self::process::{LogFormat, Replay, Server, Shutdown, Store, Telemetry};
+pub use self::retry::{PostRetry, Retry};
+pub use self::tree::Environment;
+pub use self::units::Rate;
+pub use self::upstream::{Timeouts, Upstream};
+
+use self::check::{chain_of, check};
+use self::decode::{At, decode};
+use self::problem::Collector;
+use self::schema::{File, RouteEntry};
+use self::tree::{Ids, Node};
+
+/// A configuration file is a few KiB; beyond this it is another file.
+const LARGEST_FILE: u64 = 1024 * 1024;
+
+/// The configuration of a process, complete: every route carries its own policies, every setting a value.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where callers connect; at least one.
+    pub listen: Vec<Listen>,
+    /// Where metrics, health and the status page are served, if anywhere.
+    pub admin: Option<Listen>,
+    /// The APIs that requests are sent on to, in the order of the file, each name once; at least one.
+    pub upstreams: Vec<Upstream>,
+    /// Which requests go where, in the order in which they are tried; at least one.
+    pub routes: Vec<Route>,
+    /// Bounds on what callers may ask of the listener.
+    pub server: Server,
+    /// What surgetank reports of itself.
+    pub telemetry: Telemetry,
+    /// How the process ends when it is told to.
+    pub shutdown: Shutdown,
+    /// Where limits and queued requests are kept beyond the life of the process, if anywhere.
+    pub store: Option<Store>,
+    /// Memory for request bodies that are kept for a retry.
+    pub replay: Replay,
+    /// The name of the file, as it was given.
+    source: String,
+    warnings: Vec<Problem>,
+    /// Where the credential of an upstream stands in the file.
+    credential_places: HashMap<String, Place>,
+}
+
+/// Where some requests go, and how they are treated on the way.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// For logs and metrics; each name once.
+    pub name: String,
+    /// Which requests it takes.
+    pub match_: Match,
+    /// The name of the upstream that they are sent to; it is one of [`Config::upstreams`].
+    pub upstream: String,
+    /// How failed requests are tried again.
+    pub retry: Retry,
+    /// Who is a user, and what one user may use.
+    pub limits: Limits,
+    /// What a caller gets when the retries are spent, tried in order. Upstreams in it are in [`Config::upstreams`].
+    pub fallback: Vec<Link>,
+    /// What a caller who waits on a stream is told.
+    pub stream: Stream,
+    /// What happens to answers that are not what they should be.
+    pub answers: Answers,
+}
+
+impl Config {
+    /// The configuration without a file: Anthropic and OpenAI with the callers' own keys, on `127.0.0.1:4290`.
+    #[must_use]
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "it depends on nothing but this source, and a test builds it"
+    )]
+    pub fn built_in() -> Self {
+        let mut ids = Ids::default();
+        let root = Node::nothing(&mut ids);
+        let problems = Collector::new("built-in configuration");
+        Self::from_tree(root, ids, problems)
+            .expect("the built-in configuration has no fault: a test builds it")
+    }
+
+    /// Reads the file at `path`. The error holds everything that is wrong with it, warnings included.
+    pub fn load(path: &Path, env: Environment<'_>) -> Result<Self, Problems> {
+        let name = path.display().to_string();
+        match read_file(path) {
+            Ok(text) => Self::parse(&name, &text, env),
+            Err(why) => Err(Problems::of(&name, why)),
+        }
+    }
+
+    /// Reads a configuration from its text; `source_name` stands before each problem.
+    pub fn parse(source_name: &str, text: &str, env: Environment<'_>) -> Result<Self, Problems> {
+        let mut problems = Collector::new(source_name);
+        let mut ids = Ids::default();
+        let Some(root) = yaml::read(text, env, &mut ids, &mut problems) else {
+            return Err(problems.into_problems());
+        };
+        if root.is_empty() {
+            let why =
+                "the file holds no setting; to run with the built-in configuration, name no file";
+            return Err(Problems::of(source_name, why.to_owned()));
+        }
+        Self::from_tree(root, ids, problems)
+    }
+
+    /// The JSON Schema (2020-12) of the file, for editors and for checks before a deployment.
+    #[must_use]
+    pub fn json_schema() -> serde_json::Value {
+        schema::json_schema()
+    }
+
+    /// What can be used but does not do what it seems to.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// The upstream of this name.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> Option<&Upstream> {
+        self.upstreams.iter().find(|upstream| upstream.name == name)
+    }
+
+    /// Tells every credential that cannot be had. Reading a configuration does not ask for them:
+    /// it may be checked where its secrets are not.
+    pub fn check_credentials(&self, env: Environment<'_>) -> Result<(), Problems> {
+        let mut problems = Collector::new(&self.source);
+        for upstream in &self.upstreams {
+            let Some(credential) = &upstream.credential else {
+                continue;
+            };
+            if let Err(error) = credential.resolve(env) {
+                let place = self.credential_places.get(&upstream.name).copied();
+                let name = &upstream.name;
+                problems.error(
+                    place,
+                    format!("the credential of `{name}` cannot be had: {error}"),
+                );
+            }
+        }
+        problems.finish().map(|_| ())
+    }
+
+    fn from_tree(root: Node, mut ids: Ids, mut problems: Collector) -> Result<Self, Problems> {
+        let root = inherit::fill(root, &mut ids, &mut problems);
+        let (file, faulty) = decode::<File>(&root, &mut problems);
+        let Some(file) = file else {
+            return Err(problems.into_problems());
+        };
+        check(&file, &root, &faulty, &mut problems);
+        unbuilt::warn(&root, &mut problems);
+        let source = problems.source().to_owned();
+        let warnings = problems.finish()?;
+        Ok(Self {
+            routes: routes(&file, &root),
+            credential_places: credential_places(&root),
+            listen: file
+                .listen
+                .0
+                .into_iter()
+                .map(|listen| listen.value)
+                .collect(),
+            admin: file.admin.map(|admin| admin.value),
+            upstreams: file.upstreams.0,
+            server: file.server,
+            telemetry: file.telemetry,
+            shutdown: file.shutdown,
+            store: file.store,
+            replay: file.replay,
+            source,
+            warnings,
+        })
+    }
+}
+
+fn routes(file: &File, root: &Node) -> Vec<Route> {
+    let route = |(index, entry): (usize, &At<RouteEntry>)| {
+        let route = &entry.value;
+        Route {
+            name: route.name_at(index),
+            match_: route.criteria(),
+            upstream: route.upstream.value.clone(),
+            retry: route.retry.clone(),
+            limits: route.limits.clone(),
+            fallback: chain_of(entry, file, root),
+            stream: route.stream.clone(),
+            answers: route.answers.clone(),
+        }
+    };
+    file.routes.iter().enumerate().map(route).collect()
+}
+
+fn credential_places(root: &Node) -> HashMap<String, Place> {
+    let upstreams = root.get("upstreams").map_or(&[][..], Node::entries);
+    let place = |(name, upstream): &(String, Node)| {
+        let place = upstream.get("credential")?.key_or_value_place()?;
+        Some((name.clone(), place))
+    };
+    upstreams.iter().filter_map(place).collect()
+}
+
+/// The text of a file, or a sentence why not.
+fn read_file(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("the file cannot be read: {error}"))?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err("the file is larger than 1 MiB, which no configuration is".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = memchr::memchr_iter(b'\n', valid).count() + 1;
+        format!("the file is not UTF-8; the first byte that is not stands on line {line}")
+    })
+}
+
+#[cfg(test)]
+mod tests;

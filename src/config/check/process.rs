@@ -1,0 +1,114 @@
+//! Checks of listeners, memory and endpoints.
+
+use secrecy::ExposeSecret;
+
+use super::{Checks, place_of_any};
+use crate::config::base_url::BaseUrl;
+use crate::config::decode::At;
+use crate::config::listen::Listen;
+use crate::config::units::display_size;
+
+/// hyper refuses to work with less.
+const SMALLEST_HEAD: usize = 8 * 1024;
+const LARGEST_HEAD: usize = 1024 * 1024;
+
+impl Checks<'_> {
+    pub(super) fn process(&mut self) {
+        self.listeners();
+        self.exposure();
+        self.memory();
+        self.endpoints();
+    }
+
+    /// Two listeners on one address: the second would fail to bind, at start.
+    fn listeners(&mut self) {
+        let listen = &self.file.listen.0;
+        let node = self.root.get("listen");
+        if listen.is_empty() && node.is_some_and(|node| node.items().is_empty()) {
+            let place = node.and_then(|node| node.place);
+            self.problems.error(
+                place,
+                "`listen` is empty; name at least one address, such as `127.0.0.1:4290`",
+            );
+        }
+        let all: Vec<&At<Listen>> = listen.iter().chain(&self.file.admin).collect();
+        for (index, later) in all.iter().enumerate() {
+            let Some(earlier) = all[..index]
+                .iter()
+                .find(|earlier| earlier.value.collides_with(&later.value))
+            else {
+                continue;
+            };
+            // A default stands nowhere; then the one that collides with it is to be pointed at.
+            let place = self.place(later.id).or_else(|| self.place(earlier.id));
+            let message = if earlier.value == later.value {
+                format!(
+                    "`{}` is listened on twice; every listener and `admin` need an address of their own",
+                    later.value
+                )
+            } else {
+                format!(
+                    "`{}` and `{}` cannot both be listened on; one takes the port of the other",
+                    earlier.value, later.value
+                )
+            };
+            self.problems.error(place, message);
+        }
+    }
+
+    /// A configured credential is lent to whoever can connect.
+    fn exposure(&mut self) {
+        let mut upstreams = self.file.upstreams.0.iter();
+        let Some(lender) = upstreams.find(|upstream| upstream.credential.is_some()) else {
+            return;
+        };
+        let listen = self.file.listen.0.iter();
+        for listen in listen.filter(|listen| !listen.value.is_local()) {
+            let place = self.place(listen.id);
+            let message = format!(
+                "whoever reaches `{}` spends the credential of `{}`; listen on `localhost` or keep others out by a network policy",
+                listen.value, lender.name,
+            );
+            self.problems.warning(place, message);
+        }
+    }
+
+    fn memory(&mut self) {
+        let replay = &self.file.replay;
+        if replay.per_request > replay.total && self.is_whole(self.root.get("replay")) {
+            let settings: [&[&str]; 2] = [&["replay", "per_request"], &["replay", "total"]];
+            let place = place_of_any(Some(self.root), &settings);
+            let message = format!(
+                "`replay.per_request` ({}) is more than `replay.total` ({}), which is for all requests together",
+                display_size(replay.per_request),
+                display_size(replay.total),
+            );
+            self.problems.error(place, message);
+        }
+        if !(SMALLEST_HEAD..=LARGEST_HEAD).contains(&self.file.server.max_head) {
+            let place = place_of_any(Some(self.root), &[&["server", "max_head"]]);
+            self.problems
+                .error(place, "`server.max_head` must be from `8KiB` to `1MiB`");
+        }
+    }
+
+    fn endpoints(&mut self) {
+        if let Some(store) = &self.file.store {
+            let url = store.url.expose_secret();
+            let is = |scheme: &&str| url.len() > scheme.len() && url.starts_with(scheme);
+            if !["sqlite:", "redis://", "rediss://"].iter().any(is) {
+                let place = place_of_any(Some(self.root), &[&["store", "url"]]);
+                let message = "`store.url` must be `sqlite:FILE`, `redis://HOST` or `rediss://HOST`; what it is may be a secret and is not shown";
+                self.problems.error(place, message);
+            }
+        }
+        if let Some(otlp) = &self.file.telemetry.otlp
+            && let Err(error) = otlp.parse::<BaseUrl>()
+        {
+            let place = place_of_any(Some(self.root), &[&["telemetry", "otlp"]]);
+            let message =
+                format!("`telemetry.otlp` is no endpoint such as `http://localhost:4317`: {error}");
+            self.problems.error(place, message);
+        }
+    }
+}

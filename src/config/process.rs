@@ -1,0 +1,139 @@
+//! Settings of the process as a whole: what it accepts, remembers, reports, and how it ends.
+
+use std::fmt;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::units::{
+    DurationText, PositiveDurationText, SizeText, at_least_one, at_least_one_or_none,
+};
+
+/// Bounds on what callers may ask of the listener.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// The time a caller has to send the head of a request.
+    #[serde(with = "PositiveDurationText")]
+    pub head_timeout: Duration,
+    /// How long a connection without a request is kept open.
+    #[serde(with = "PositiveDurationText")]
+    pub keepalive_idle: Duration,
+    /// The largest head of a request: its target and all of its headers. From 8KiB to 1MiB.
+    #[serde(with = "SizeText")]
+    pub max_head: usize,
+    /// The most headers of a request.
+    #[serde(deserialize_with = "at_least_one")]
+    #[schemars(range(min = 1))]
+    pub max_headers: usize,
+    /// The most connections at once.
+    #[serde(deserialize_with = "at_least_one")]
+    #[schemars(range(min = 1))]
+    pub max_connections: usize,
+    /// Threads that serve requests. Left out, one for each processor that the process may use.
+    #[serde(deserialize_with = "at_least_one_or_none")]
+    #[schemars(range(min = 1))]
+    pub workers: Option<usize>,
+    /// Whether requests and answers carry a `via` header, as proxies should.
+    pub via: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            head_timeout: Duration::from_secs(10),
+            keepalive_idle: Duration::from_secs(75),
+            max_head: 64 * 1024,
+            max_headers: 100,
+            max_connections: 10_000,
+            workers: None,
+            via: true,
+        }
+    }
+}
+
+/// Memory for request bodies that are kept until no retry can need them. A body beyond it is sent on as it arrives, once.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Replay {
+    /// The largest body that is kept.
+    #[serde(with = "SizeText")]
+    pub per_request: usize,
+    /// The most memory for all bodies together.
+    #[serde(with = "SizeText")]
+    pub total: usize,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self {
+            per_request: 32 << 20,
+            total: 256 << 20,
+        }
+    }
+}
+
+/// What surgetank reports of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// The form of log lines.
+    pub log: LogFormat,
+    /// Where traces are sent, an OTLP endpoint; `none` for nowhere.
+    pub otlp: Option<String>,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// `human` on a terminal, `json` otherwise.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For eyes.
+    Human,
+}
+
+/// How the process ends when it is told to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shutdown {
+    /// How long requests in progress may go on.
+    #[serde(with = "DurationText")]
+    pub drain: Duration,
+    /// How long new connections are still accepted, until all who send them know better.
+    #[serde(with = "DurationText")]
+    pub settle: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self {
+            drain: Duration::from_mins(10),
+            settle: Duration::ZERO,
+        }
+    }
+}
+
+/// Where limits and queued requests are kept beyond the life of the process.
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// `sqlite:FILE`, or `redis://…` or `rediss://…` to share limits and queue among several instances.
+    #[schemars(
+        with = "String",
+        regex(pattern = r"^(sqlite:.+|rediss?://.+|.*\$\{.*)$")
+    )]
+    pub url: SecretString,
+}
+
+/// Does not show the URL: it may hold a password.
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
