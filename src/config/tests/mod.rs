@@ -1,6 +1,7 @@
 //! The configuration as its users meet it: whole files in, settings or problems out.
 
 mod combinations;
+mod examples;
 mod garbage;
 mod problems;
 mod schema;
