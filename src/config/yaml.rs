@@ -40,8 +40,8 @@ fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: 32,
-            max_nodes: 50_000,
-            max_events: 200_000,
+            max_nodes: 20_000,
+            max_events: 100_000,
             max_aliases: 1_000,
             max_anchors: 1_000,
             max_merge_keys: 1_000,
@@ -82,7 +82,8 @@ fn explain(error: &Error, text: &str) -> (Option<Place>, String) {
         _ => &message,
     };
     let line = place.and_then(|place| text.lines().nth(place.line.saturating_sub(1) as usize));
-    let hint = if line.is_some_and(|line| line.contains("${") && line.contains(['{', '['])) {
+    let in_brackets = |line: &str| line.replace("${", "").contains(['{', '[']);
+    let hint = if line.is_some_and(|line| line.contains("${") && in_brackets(line)) {
         "; within `{ }` and `[ ]` a variable must stand in quotes, as in `\"${NAME}\"`"
     } else {
         ""

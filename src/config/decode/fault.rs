@@ -75,7 +75,7 @@ impl Fault {
         let is_faulty = |child: &Node| faulty.contains(child);
         match &self.cause {
             Cause::Missing(key) => node.get(key).is_some_and(is_faulty),
-            _ => is_faulty(node) || node.children().any(is_faulty),
+            _ => is_faulty(node),
         }
     }
 

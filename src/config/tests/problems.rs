@@ -152,6 +152,10 @@ fn what_is_not_yaml_says_where() {
             "# nothing\n",
             ": the file holds no setting; to run with the built-in configuration, name no file",
         ),
+        (
+            "a: b: ${A}",
+            ":1:5: this is not YAML: mapping values are not allowed in this context",
+        ),
         (": 1", ":1:1: there is a value here without its key"),
         ("? [a]\n: 1", ":1:3: a key must be a plain word"),
         (
@@ -183,6 +187,29 @@ fn every_variable_that_is_missing_is_told() {
             ":1:9: the variable `A` is not set; set it, or give a default as in `${A:-default}`",
             ":1:9: the variable `B` is not set; set it, or give a default as in `${B:-default}`",
             ":3:29: the variable `D` is not set; set it, or give a default as in `${D:-default}`",
+        ]
+    );
+}
+
+#[test]
+fn nothing_is_told_of_what_follows_from_another_fault() {
+    for text in [
+        "upstreams: { a: { base_url: x } }",
+        "upstreams: { a: { base_url: \"${NOT_SET}\" } }",
+        "routes: [{ upstream: [] }]",
+        "replay: { per_request: 300MiB, total: x }",
+        "retry: { base: x, cap: 1s, patience: 1s }",
+        "upstreams: { a: { base_url: http://h, timeouts: { total: x, idle: 20m } } }",
+        "upstreams: { a: { base_url: http://h, credential: { env: 1x } } }",
+    ] {
+        let told = problems(text);
+        assert_eq!(told.len(), 1, "{text}\n{told:#?}");
+    }
+    assert_eq!(
+        problems("upstreams: { a: { model: [] } }"),
+        [
+            ":1:14: `upstreams.a` lacks `base_url`",
+            ":1:26: `upstreams.a.model` must be a string, not a list",
         ]
     );
 }
