@@ -233,8 +233,8 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
             ":1:12: warning: `fallback[0].queue` has no effect in this version",
         ),
         (
-            "upstreams: { a: { base_url: http://h, quota_share: 0.5 } }",
-            ":1:39: warning: `upstreams.a.quota_share` has no effect in this version",
+            "stream: { notice_after: 3s }",
+            ":1:11: warning: `stream.notice_after` has no effect in this version",
         ),
         (
             "routes: [{ upstream: openai, answers: { unwrap_json: true } }]",
@@ -253,7 +253,7 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
         "limits: { per_user: { tokens: none } }",
         "telemetry: { otlp: none }",
         "store: none",
-        "upstreams: { a: { base_url: http://h, quota_share: 1.00 } }",
+        "stream: { notice_after: 2s, keepalive: 15s }",
     ] {
         assert_eq!(problems(text), Vec::<String>::new(), "{text}");
     }

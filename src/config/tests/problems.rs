@@ -74,7 +74,6 @@ server: { max_head: 1KiB, via: maybe }
         ":1:9: `listen` cannot be `4290`: say which interface",
         ":2:1: unknown key `bse` at the top level",
         ":5:15: `upstreams.openai.base_url` cannot be `api.openai.com`: it must begin with",
-        ":6:5: warning: `upstreams.openai.quota_share` has no effect in this version",
         ":6:18: `upstreams.openai.quota_share` cannot be `2`: it must be above 0 and at most 1",
         ":7:5: unknown key `timeout` in `upstreams.openai`; did you mean `timeouts`?",
         ":8:3: `upstreams.anthropic` lacks `base_url`",
