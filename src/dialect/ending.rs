@@ -78,6 +78,16 @@ impl Ending {
         }
     }
 
+    /// Whether the stream's own words say that it is over. Of an endpoint that is not known they never do: there, only a
+    /// proper end of the message tells.
+    #[must_use]
+    pub const fn has_said_its_end(&self) -> bool {
+        match self.endpoint {
+            Endpoint::Embeddings | Endpoint::Other => self.has_ended,
+            _ => self.is_complete(),
+        }
+    }
+
     /// Whether the upstream itself has reported a failure within the stream:
     /// the caller has been told, in the upstream's words.
     #[must_use]

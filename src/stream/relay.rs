@@ -163,7 +163,8 @@ impl Relay {
                 Some(Ok(frame))
             }
             // After the answer's own end nothing is lost, however the connection goes.
-            _ if self.watch.as_ref().is_some_and(Watch::is_complete) => self.end(),
+            Some(Err(_)) if self.watch.as_ref().is_some_and(Watch::has_said_its_end) => self.end(),
+            None if self.watch.as_ref().is_some_and(Watch::is_complete) => self.end(),
             Some(Err(error)) => Some(self.break_off(BodyError::Upstream(error))),
             None if self.watch.is_some() => Some(self.break_off(BodyError::Incomplete)),
             None => self.end(),
@@ -171,6 +172,9 @@ impl Relay {
     }
 
     fn end(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        if self.watch.as_ref().is_some_and(Watch::is_truncated) {
+            self.call.journal().truncated = true;
+        }
         self.state = State::Ended;
         None
     }

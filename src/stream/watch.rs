@@ -81,6 +81,20 @@ impl Watch {
         self.ending.is_complete() || (is_told && self.ending.has_failed())
     }
 
+    /// Whether the stream's own words say that it is over, so that a broken connection takes nothing away.
+    #[must_use]
+    pub fn has_said_its_end(&self) -> bool {
+        self.ending.has_failed() || self.ending.has_said_its_end()
+    }
+
+    /// Whether the answer said that its token limit has cut it.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.ending
+            .finish()
+            .is_some_and(dialect::Finish::is_truncated)
+    }
+
     /// Whether an event of ours can stand here: not inside an event of the vendor's.
     #[must_use]
     pub fn can_take_an_event(&self) -> bool {

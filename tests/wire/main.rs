@@ -6,7 +6,12 @@
 mod harness;
 
 mod cancel;
+mod faults;
 mod guard;
+mod life;
+mod limits;
+mod many;
+mod reply;
 mod retry;
 mod stream;
 mod transparency;

@@ -28,7 +28,6 @@ const MENDED: &[(&str, usize)] = &[
     ("fin-head,ok", 2),
     ("bad-head,ok", 2),
     ("bad-head;kind=garbage,ok", 2),
-    ("bad-head;kind=two-lengths,ok", 2),
     ("bad-head;kind=nul,ok", 2),
     ("giant-headers,ok", 2),
     ("hang,ok", 2),
@@ -36,6 +35,8 @@ const MENDED: &[(&str, usize)] = &[
 
 /// Those that need an answer in one piece.
 const MENDED_PLAIN: &[(&str, usize)] = &[
+    // A chunked answer with two lengths has one meaning left and passes, cleaned of them.
+    ("bad-head;kind=two-lengths,ok", 2),
     ("cut,ok", 2),
     ("cut;after=end,ok", 2),
     ("reset-body,ok", 2),
@@ -251,7 +252,7 @@ async fn nothing_is_begun_that_cannot_end_in_the_callers_time() {
     assert_eq!(answer.status, 429);
     assert!(began.elapsed() < Duration::from_secs(2), "a wait in vain is not begun: {:?}", began.elapsed());
     assert_eq!(rig.attempts("wait").len(), 1);
-    assert_eq!(rig.tank.count("surgetank_retries_denied_total", &[("reason", "deadline")]), 1);
+    assert_eq!(rig.tank.count("surgetank_retries_denied_total", &[("reason", "deadline")]), 2, "neither was tried again");
 }
 
 #[tokio::test]
