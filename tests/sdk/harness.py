@@ -1,7 +1,7 @@
 """Starts the fake API and the proxies, runs the suites against them, and ends what it started.
 
-The suites find the addresses in SDK_STACK, a JSON object, and append what each client saw to the file SDK_SEEN, from which
-`.cache/sdk/seen.md` is made: the answers of all clients to all faults, as tables.
+The suites find the addresses in SDK_STACK, a JSON object, and append what each client saw to the file SDK_SEEN, of
+which `.cache/sdk/seen.md` is made: the answers of all clients to all faults, as tables.
 """
 
 import json
@@ -12,7 +12,9 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import seen
@@ -24,7 +26,12 @@ BINARY = os.environ["SURGETANK_BIN"]
 
 # Name in SDK_STACK, and the configuration that stands for it. `spent` is for what uses up all retries, so that nothing
 # that a proxy learns from it reaches the other rows.
-PROXIES = {"proxy": "surgetank.yaml", "spent": "surgetank.yaml", "bare": "surgetank.bare.yaml", "limited": "surgetank.limits.yaml"}
+PROXIES = {
+    "proxy": "surgetank.yaml",
+    "spent": "surgetank.yaml",
+    "bare": "surgetank.bare.yaml",
+    "limited": "surgetank.limits.yaml",
+}
 
 READY_WITHIN = 15.0
 STOPPED_WITHIN = 10.0
@@ -57,7 +64,7 @@ def stop(name: str, process: subprocess.Popen) -> None:
         process.wait()
 
 
-def until(ready, log: Path, process: subprocess.Popen) -> None:
+def until(ready: Callable[[], bool], log: Path, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + READY_WITHIN
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -84,7 +91,7 @@ def start_all(stack: ExitStack, logs: Path) -> dict[str, str]:
     lab = f"127.0.0.1:{free_port()}"
     log = logs / "lab.log"
     process = start(stack, log, "lab", "--listen", lab)
-    until(lambda: answers(f"http://{lab}/_lab/stats"), log, process)
+    until(partial(answers, f"http://{lab}/_lab/stats"), log, process)
 
     addresses = {"lab": f"http://{lab}"}
     for name, config in PROXIES.items():
@@ -92,7 +99,7 @@ def start_all(stack: ExitStack, logs: Path) -> dict[str, str]:
         flags = ("--config", str(HERE / config), "--listen", listen, "--admin", admin)
         log = logs / f"{name}.log"
         process = start(stack, log, "run", *flags, LAB_URL=addresses["lab"], SURGETANK_LOG="debug")
-        until(lambda: healthy(admin), log, process)
+        until(partial(healthy, admin), log, process)
         addresses |= {name: f"http://{listen}", f"{name}_admin": f"http://{admin}"}
     return addresses
 
@@ -139,7 +146,8 @@ def main() -> int:
         logs.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             addresses = start_all(stack, logs)
-            print("tests/sdk:", ", ".join(f"{name} {url}" for name, url in addresses.items()), flush=True)
+            print("tests/sdk:", ", ".join(f"{name} {url}" for name, url in addresses.items()))
+            print(f"tests/sdk: what each client sees will be told in {SEEN.with_suffix('.md')}", flush=True)
             told = {"SDK_STACK": json.dumps(addresses | {"logs": str(logs)}), "SDK_SEEN": str(SEEN)}
             environment = os.environ | told | {"PYTHONDONTWRITEBYTECODE": "1"}
             passed.append(run(command, environment))

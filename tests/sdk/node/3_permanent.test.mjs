@@ -9,6 +9,7 @@ const classes = {
   400: "BadRequestError", 401: "AuthenticationError", 403: "PermissionDeniedError", 404: "NotFoundError",
   422: "UnprocessableEntityError", 429: "RateLimitError",
   402: { openai: "APIError", anthropic: "PaymentRequiredError" },
+  413: { openai: "APIError", anthropic: "ContentTooLargeError" },
 };
 
 eachRow("the error arrives at once and unchanged", "permanent", {}, async (client, call, fault) => {

@@ -124,15 +124,19 @@ const withoutId = (message) => message.replace(/req_lab_\d+/, "");
 
 // Vercel knows no `x-should-retry` and tells no count, so its later attempts look like new calls to the proxy. Each
 // spends the proxy's tries: two times out of three for nothing, and 2 and 4 s apart.
-eachRow("Vercel: without a reply its retries multiply the proxy's", "exhausted", { kind: "text" }, async (client, call, fault) => {
-  const seen = await makeCall(client, call, forever(fault.fault), ways.header);
-  note("4_exhausted", client, call, `${fault.name}, no fallback by header`, seen);
+const multiplied = (options) => async (client, call, fault) => {
+  const seen = await makeCall(client, call, forever(fault.fault), options);
+  note("4_exhausted", client, call, options === ways.header ? `${fault.name}, no fallback by header` : fault.name, seen);
 
-  assert.ok(seen.error, "the call succeeded");
+  assert.equal(nameOf(seen.error), "AI_RetryError");
+  assert.equal(seen.header("x-should-retry"), fault.name === "error-first" ? undefined : "false");
   assert.equal(seen.exchanges.length, 3);
   const extra = seen.upstream.length - 3 * tries;
   assert.ok(extra === 0 || (fault.name === "reset" && extra <= 3), `${seen.upstream.length} upstream calls`);
-}, { among: vercel, concurrency: 64 });
+};
+const all = { among: vercel, concurrency: 64 };
+eachRow("Vercel: without a reply its retries multiply the proxy's", "exhausted", { kind: "text" }, multiplied(ways.header), all);
+eachRow("Vercel: what has no reply is retried again", "exhausted", { kind: "data" }, multiplied({ at: "spent" }), all);
 
 // The proxy's tries and no others.
 function spentOnce(client, seen) {

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import itertools
 import json
 import os
 import re
@@ -16,8 +15,8 @@ from typing import Any
 
 from lab import Lab, UpstreamCall
 
-# Making one takes longer than most of these calls, and each call has a client of its own.
-_NO_TLS = ssl.create_default_context()
+# To make one takes longer than most of these calls, and each call has a client of its own.
+_TLS = ssl.create_default_context()
 
 STACK: dict[str, str] = json.loads(os.environ.get("SDK_STACK") or "{}")
 
@@ -135,7 +134,7 @@ def make_call(
             api_key=f"sk-test-{account or key}",
             base_url=STACK[at] + client.path,
             default_headers=own | (headers or {}),
-            http_client=client.make_http(event_hooks=watch.hooks(client), verify=_NO_TLS),
+            http_client=client.make_http(event_hooks=watch.hooks(client), verify=_TLS),
             **options,
         )
         try:
@@ -230,8 +229,9 @@ def plain(value: Any) -> Any:
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
     """Where two results differ, for a message that can be read."""
     if isinstance(one, dict) and isinstance(other, dict):
-        keys = sorted(one.keys() | other.keys())
-        return list(itertools.chain(*(differences(one.get(k, "absent"), other.get(k, "absent"), f"{path}.{k}") for k in keys)))
+        both = {key: (one.get(key, "absent"), other.get(key, "absent")) for key in sorted(one.keys() | other.keys())}
+        return [line for key, (a, b) in both.items() for line in differences(a, b, f"{path}.{key}")]
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        return list(itertools.chain(*(differences(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(one, other)))))
+        pairs = enumerate(zip(one, other, strict=True))
+        return [line for index, (a, b) in pairs for line in differences(a, b, f"{path}[{index}]")]
     return [] if one == other else [f"{path or 'value'}: {one!r} became {other!r}"]

@@ -28,7 +28,8 @@ def note(request: pytest.FixtureRequest) -> Callable[[Client, Call, str, Seen], 
 
     def write(client: Client, call: Call, fault: str, seen: Seen) -> None:
         played = [upstream.played for upstream in seen.upstream]
-        print(f"{client} {call} {fault}: {seen}\nupstream: {played}\nerror: {seen.error!r}\nexchanges: {seen.exchanges}")
+        print(f"{client} {call} {fault}: {seen}; the upstream played {played}")
+        print(f"error: {seen.error!r}\nexchanges: {seen.exchanges}")
         line = {"suite": suite, "client": client.name, "call": call.name, "fault": fault, "seen": str(seen)}
         with Path(os.environ["SDK_SEEN"]).open("a") as file:
             file.write(json.dumps(line) + "\n")

@@ -1,5 +1,7 @@
 """Nothing is wrong: nobody can tell that there is a proxy."""
 
+from collections.abc import Iterable
+
 from call import Call, Client, differences, make_call
 from cases import calls
 from healthy import answer_to, direct
@@ -49,7 +51,8 @@ def test_the_upstream_sees_the_same_request(client: Client, call: Call) -> None:
 
 @calls()
 def test_the_vendors_headers_arrive(client: Client, call: Call) -> None:
-    without, seen = direct(client, call).exchanges[0], make_call(client, call, answer_to(call), account="direct").exchanges[0]
+    (without,) = direct(client, call).exchanges
+    (seen,) = make_call(client, call, answer_to(call), account="direct").exchanges
     assert seen.status == without.status
     added = {name for name in seen.headers if name.startswith("x-surgetank-")} | {"via", "server-timing"}
     expected = travelling(without.headers.items(), OF_THE_ANSWER)
@@ -57,7 +60,7 @@ def test_the_vendors_headers_arrive(client: Client, call: Call) -> None:
     assert seen.headers.get("request-id", seen.headers.get("x-request-id", "")).startswith("req_lab_")
 
 
-def travelling(headers, left_out: set[str]) -> list[tuple[str, str]]:
+def travelling(headers: Iterable[tuple[str, str]], left_out: set[str]) -> list[tuple[str, str]]:
     """By name; repeated ones in their order."""
     kept = [(name.lower(), value) for name, value in headers if name.lower() not in left_out]
     return sorted(kept, key=lambda field: field[0])

@@ -13,6 +13,7 @@ CLASSES = {
         402: "APIStatusError",
         403: "PermissionDeniedError",
         404: "NotFoundError",
+        413: "APIStatusError",
         422: "UnprocessableEntityError",
         429: "RateLimitError",
     },
@@ -22,6 +23,7 @@ CLASSES = {
         402: "PaymentRequiredError",
         403: "PermissionDeniedError",
         404: "NotFoundError",
+        413: "ContentTooLargeError",
         422: "UnprocessableEntityError",
         429: "RateLimitError",
     },
@@ -34,7 +36,7 @@ def test_the_error_arrives_at_once_and_unchanged(client: Client, call: Call, fau
     note(client, call, fault["name"], seen)
 
     without = make_call(client, call, fault["fault"], at="lab", max_retries=0)
-    assert facts(seen) == facts(without)
+    assert facts_of(seen) == facts_of(without)
     assert isinstance(seen.error, getattr(__import__(client.family), CLASSES[client.family][fault["status"]]))
     assert (len(seen.exchanges), len(seen.upstream)) == (1, 1)
     assert seen.seconds < 1.0
@@ -43,15 +45,16 @@ def test_the_error_arrives_at_once_and_unchanged(client: Client, call: Call, fau
 
 @rows("permanent", kind="data")
 def test_it_is_worth_comparing(client: Client, call: Call, fault: dict) -> None:
-    without = facts(make_call(client, call, fault["fault"], at="lab", max_retries=0))
+    without = facts_of(make_call(client, call, fault["fault"], at="lab", max_retries=0))
     assert without["status_code"] == fault["status"]
     assert without["message"] and without["body"]
 
 
-def facts(seen: Seen) -> dict:
+def facts_of(seen: Seen) -> dict:
     """Everything that an application can read from the exception."""
     error = seen.error
     if error is None:
         pytest.fail("the call succeeded")
-    read = {name: plain(getattr(error, name, None)) for name in ("status_code", "message", "body", "code", "type", "param")}
-    return read | {"class": type(error).__name__, "text": plain(error.response.text) if hasattr(error, "response") else None}
+    names = ("status_code", "message", "body", "code", "type", "param")
+    facts = {name: plain(getattr(error, name, None)) for name in names} | {"class": type(error).__name__}
+    return facts | {"text": plain(error.response.text) if hasattr(error, "response") else None}

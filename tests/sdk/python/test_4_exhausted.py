@@ -71,7 +71,12 @@ async def _forced_tool_chat(client: Any, answer: Answer) -> None:
 
 
 async def _forced_tool_responses(client: Any, answer: Answer) -> None:
-    tool: Any = {"type": "function", "name": "lookup", "parameters": {"type": "object", "properties": {}}, "strict": False}
+    tool: Any = {
+        "type": "function",
+        "name": "lookup",
+        "parameters": {"type": "object", "properties": {}},
+        "strict": False,
+    }
     choice: Any = {"type": "function", "name": "lookup"}
     response = await settle(client.responses.create(model=MODEL, input=PROMPT, tools=[tool], tool_choice=choice))
     parts = [part for item in response.output for part in item.content]
@@ -112,7 +117,9 @@ async def _continued(client: Any, answer: Answer) -> None:
 
 
 async def _continued_stream(client: Any, answer: Answer) -> None:
-    stream = await settle(client.responses.create(model=MODEL, input=PROMPT, previous_response_id="resp_1", stream=True))
+    stream = await settle(
+        client.responses.create(model=MODEL, input=PROMPT, previous_response_id="resp_1", stream=True)
+    )
     await settle(stream.close())
 
 

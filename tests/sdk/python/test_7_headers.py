@@ -27,7 +27,10 @@ async def _messages(client: Any, answer: Answer) -> None:
 
 
 RAW = {
-    "openai": [Call("chat.with_raw_response", "chat", _chat), Call("responses.with_raw_response", "responses", _responses)],
+    "openai": [
+        Call("chat.with_raw_response", "chat", _chat),
+        Call("responses.with_raw_response", "responses", _responses),
+    ],
     "anthropic": [Call("messages.with_raw_response", "messages", _messages)],
 }
 EACH = pytest.mark.parametrize(
