@@ -201,7 +201,10 @@ async fn judge(
     if parts.status.is_informational() {
         // A switch of protocols that nobody asked for: `Upgrade` is never forwarded.
         let kind = SendErrorKind::Malformed;
-        return Err(Failure { verdict: triage(&kind.outcome()), cause: Cause::Send(kind) });
+        return Err(Failure {
+            verdict: triage(&kind.outcome()),
+            cause: Cause::Send(kind),
+        });
     }
     forward::clean_response(&mut parts.headers);
     judging.call.journal().upstream_status = Some(parts.status.as_u16());

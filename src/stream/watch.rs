@@ -60,7 +60,8 @@ impl Watch {
 
     /// Gives the meaning of an event; comments and the like have none.
     fn note(&mut self, kind: &FrameKind) -> Option<Meaning> {
-        self.unread = matches!(kind, FrameKind::Oversize) || (self.unread && !matches!(kind, FrameKind::Event(_)));
+        self.unread = matches!(kind, FrameKind::Oversize)
+            || (self.unread && !matches!(kind, FrameKind::Event(_)));
         let meaning = match kind {
             FrameKind::Event(event) => {
                 let meaning = dialect::meaning(self.dialect, event);

@@ -36,32 +36,87 @@ struct Phase {
 }
 
 const PHASES: &[Phase] = &[
-    Phase { name: "before the head", script: "ok;headers-after=60s", stream: true, read: b"" },
-    Phase { name: "before an answer in one piece", script: "ok;interval=10s", stream: false, read: b"" },
-    Phase { name: "at a silent upstream", script: "hang", stream: false, read: b"" },
-    Phase { name: "before the first event", script: "ok;first-token=60s;headers-after=1ms", stream: true, read: b"" },
-    Phase { name: "in a stream", script: "ok;interval=20ms;words=10000", stream: true, read: b"\n\n" },
-    Phase { name: "in a stream that stalls", script: "hang-body", stream: true, read: b"\n\n" },
-    Phase { name: "in a half event", script: "hang-body;split", stream: true, read: b"\n\n" },
-    Phase { name: "in a dripping answer", script: "drip;every=30ms", stream: false, read: b"" },
-    Phase { name: "in a second attempt", script: "500,hang", stream: false, read: b"" },
+    Phase {
+        name: "before the head",
+        script: "ok;headers-after=60s",
+        stream: true,
+        read: b"",
+    },
+    Phase {
+        name: "before an answer in one piece",
+        script: "ok;interval=10s",
+        stream: false,
+        read: b"",
+    },
+    Phase {
+        name: "at a silent upstream",
+        script: "hang",
+        stream: false,
+        read: b"",
+    },
+    Phase {
+        name: "before the first event",
+        script: "ok;first-token=60s;headers-after=1ms",
+        stream: true,
+        read: b"",
+    },
+    Phase {
+        name: "in a stream",
+        script: "ok;interval=20ms;words=10000",
+        stream: true,
+        read: b"\n\n",
+    },
+    Phase {
+        name: "in a stream that stalls",
+        script: "hang-body",
+        stream: true,
+        read: b"\n\n",
+    },
+    Phase {
+        name: "in a half event",
+        script: "hang-body;split",
+        stream: true,
+        read: b"\n\n",
+    },
+    Phase {
+        name: "in a dripping answer",
+        script: "drip;every=30ms",
+        stream: false,
+        read: b"",
+    },
+    Phase {
+        name: "in a second attempt",
+        script: "500,hang",
+        stream: false,
+        read: b"",
+    },
 ];
 
 /// Leaves once; gives how long it took until the upstream saw it.
 async fn leave(rig: &Rig, phase: &Phase, leaving: Leaving, round: u64) -> Duration {
     let attempts = phase.script.split(',').count() as u64;
     let key = format!("{}-{leaving:?}-{round}", phase.name.replace(' ', "-"));
-    let request = if phase.stream { Tongue::Messages.stream() } else { Tongue::Messages.plain() };
+    let request = if phase.stream {
+        Tongue::Messages.stream()
+    } else {
+        Tongue::Messages.plain()
+    };
     let before = rig.lab.stats();
     let mut caller = rig.tank.caller().await;
-    caller.send(request.script(&key, phase.script).bytes()).await;
-    rig.lab_has(phase.name, |stats| stats.requests == before.requests + attempts && stats.live_requests == 1).await;
+    caller
+        .send(request.script(&key, phase.script).bytes())
+        .await;
+    rig.lab_has(phase.name, |stats| {
+        stats.requests == before.requests + attempts && stats.live_requests == 1
+    })
+    .await;
     if !phase.read.is_empty() {
         caller.wire.through(phase.read).await;
     }
     let left = Instant::now();
     leaving.leave(caller);
-    rig.lab_has(phase.name, |stats| stats.cancelled == before.cancelled + 1).await;
+    rig.lab_has(phase.name, |stats| stats.cancelled == before.cancelled + 1)
+        .await;
     left.elapsed()
 }
 
@@ -77,7 +132,11 @@ async fn the_upstream_sees_at_once_that_its_caller_has_gone() {
                 rounds += 1;
                 rig.tank.at_rest().await;
             }
-            assert!(quickest <= AT_ONCE, "{} by {leaving:?}: {quickest:?} at best", phase.name);
+            assert!(
+                quickest <= AT_ONCE,
+                "{} by {leaving:?}: {quickest:?} at best",
+                phase.name
+            );
         }
     }
     assert_eq!(rig.tank.outcomes("abandoned"), rounds);
@@ -93,9 +152,20 @@ async fn no_attempt_follows_a_caller_who_left_while_it_waited() {
     for (number, leaving) in [(1, Leaving::Fin), (2, Leaving::Reset)] {
         let key = format!("wait-{number}");
         let mut caller = rig.tank.caller().await;
-        caller.send(Tongue::Chat.plain().script(&key, "429;retry-after-ms=400,ok").bytes()).await;
-        rig.lab_has("the first attempt", |stats| stats.answered == number).await;
-        until("the wait has begun", || rig.tank.count("surgetank_upstream_attempts_total", &[]) == number).await;
+        caller
+            .send(
+                Tongue::Chat
+                    .plain()
+                    .script(&key, "429;retry-after-ms=400,ok")
+                    .bytes(),
+            )
+            .await;
+        rig.lab_has("the first attempt", |stats| stats.answered == number)
+            .await;
+        until("the wait has begun", || {
+            rig.tank.count("surgetank_upstream_attempts_total", &[]) == number
+        })
+        .await;
         leaving.leave(caller);
         rig.tank.at_rest().await;
         // Time enough for the attempt that must not come.
@@ -108,13 +178,21 @@ async fn no_attempt_follows_a_caller_who_left_while_it_waited() {
 #[tokio::test]
 async fn a_half_closed_connection_counts_as_left() {
     let rig = Rig::start();
-    let stream = tokio::net::TcpStream::connect(rig.tank.addr).await.expect("it listens");
+    let stream = tokio::net::TcpStream::connect(rig.tank.addr)
+        .await
+        .expect("it listens");
     let mut stream = stream;
     let request = Tongue::Chat.plain().script("half", "hang").bytes();
-    tokio::io::AsyncWriteExt::write_all(&mut stream, &request).await.expect("sent");
-    rig.lab_has("the request", |stats| stats.live_requests == 1).await;
-    tokio::io::AsyncWriteExt::shutdown(&mut stream).await.expect("half closed");
-    rig.lab_has("the caller left", |stats| stats.cancelled == 1).await;
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &request)
+        .await
+        .expect("sent");
+    rig.lab_has("the request", |stats| stats.live_requests == 1)
+        .await;
+    tokio::io::AsyncWriteExt::shutdown(&mut stream)
+        .await
+        .expect("half closed");
+    rig.lab_has("the caller left", |stats| stats.cancelled == 1)
+        .await;
 }
 
 #[tokio::test]
@@ -122,9 +200,14 @@ async fn an_upload_that_is_left_reaches_nobody_while_it_is_held() {
     let rig = Rig::start();
     for leaving in [Leaving::Fin, Leaving::Reset] {
         let mut caller = rig.tank.caller().await;
-        caller.send("POST /v1/messages HTTP/1.1\r\nhost: app\r\ncontent-length: 1000000\r\n\r\n").await;
+        caller
+            .send("POST /v1/messages HTTP/1.1\r\nhost: app\r\ncontent-length: 1000000\r\n\r\n")
+            .await;
         caller.send(vec![b'x'; 500_000]).await;
-        until("half of the body is held", || rig.tank.proxy.budget().used() >= 400_000).await;
+        until("half of the body is held", || {
+            rig.tank.proxy.budget().used() >= 400_000
+        })
+        .await;
         leaving.leave(caller);
         rig.tank.at_rest().await;
     }
@@ -135,35 +218,60 @@ async fn an_upload_that_is_left_reaches_nobody_while_it_is_held() {
 #[tokio::test]
 async fn an_upload_that_is_left_while_it_passes_breaks_off_upstream() {
     let origin = Origin::start().await;
-    let tank = Recipe::over(&origin.url()).start_with("replay: { per_request: 64KiB, total: 1MiB }");
+    let tank =
+        Recipe::over(&origin.url()).start_with("replay: { per_request: 64KiB, total: 1MiB }");
     for leaving in [Leaving::Fin, Leaving::Reset] {
         let mut caller = tank.caller().await;
-        caller.send("POST /v1/files HTTP/1.1\r\nhost: app\r\ntransfer-encoding: chunked\r\n\r\n").await;
-        caller.send(format!("30000\r\n{}\r\n", "x".repeat(0x30000))).await;
+        caller
+            .send("POST /v1/files HTTP/1.1\r\nhost: app\r\ntransfer-encoding: chunked\r\n\r\n")
+            .await;
+        caller
+            .send(format!("30000\r\n{}\r\n", "x".repeat(0x30000)))
+            .await;
         let mut upstream = origin.accept().await;
         upstream.wire.through(b"\r\n\r\n").await;
         leaving.leave(caller);
         let (bytes, _) = soon("the upstream's connection ends", upstream.wire.rest()).await;
-        assert!(!bytes.ends_with(b"0\r\n\r\n"), "an upload that broke off must not look whole");
+        assert!(
+            !bytes.ends_with(b"0\r\n\r\n"),
+            "an upload that broke off must not look whole"
+        );
         tank.at_rest().await;
     }
 }
 
 #[tokio::test]
 async fn a_caller_who_left_does_not_hold_its_place_among_the_running() {
-    let lab = surgetank::lab::Lab::start(surgetank::lab::LabConfig::default()).expect("a free port");
+    let lab =
+        surgetank::lab::Lab::start(surgetank::lab::LabConfig::default()).expect("a free port");
     let tank = Recipe::over(&lab.url()).start_with("limits: { per_user: { concurrent: 1 } }");
     for script in ["hang", "hang-body"] {
         let mut caller = tank.caller().await;
         let before = lab.stats();
-        caller.send(Tongue::Chat.stream().script(script, script).header("x-surgetank-user", "ann").bytes()).await;
-        lab.wait_for(|stats| stats.requests > before.requests, PATIENCE).await.expect("it is asked");
-        let second = tank.call(&Tongue::Chat.plain().header("x-surgetank-user", "ann")).await;
+        caller
+            .send(
+                Tongue::Chat
+                    .stream()
+                    .script(script, script)
+                    .header("x-surgetank-user", "ann")
+                    .bytes(),
+            )
+            .await;
+        lab.wait_for(|stats| stats.requests > before.requests, PATIENCE)
+            .await
+            .expect("it is asked");
+        let second = tank
+            .call(&Tongue::Chat.plain().header("x-surgetank-user", "ann"))
+            .await;
         assert_eq!(second.status, 429, "{script}: the only place is taken");
         drop(caller);
-        lab.wait_for(|stats| stats.cancelled > before.cancelled, PATIENCE).await.expect("it is let go");
+        lab.wait_for(|stats| stats.cancelled > before.cancelled, PATIENCE)
+            .await
+            .expect("it is let go");
         tank.at_rest().await;
-        let third = tank.call(&Tongue::Chat.plain().header("x-surgetank-user", "ann")).await;
+        let third = tank
+            .call(&Tongue::Chat.plain().header("x-surgetank-user", "ann"))
+            .await;
         assert_eq!(third.status, 200, "{script}: the place is free again");
     }
 }
@@ -174,6 +282,9 @@ async fn a_caller_who_leaves_between_two_requests_disturbs_nobody() {
     let mut caller = rig.tank.caller().await;
     assert_eq!(caller.call(&Request::get("/v1/models")).await.status, 200);
     drop(caller);
-    until("the connection is gone", || rig.tank.proxy.fleet().live() == 0).await;
+    until("the connection is gone", || {
+        rig.tank.proxy.fleet().live() == 0
+    })
+    .await;
     assert_eq!(rig.tank.outcomes("served"), 1);
 }

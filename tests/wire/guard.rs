@@ -22,7 +22,8 @@ enum Fate {
 use Fate::{Cleaned, Last, Refused};
 
 fn vectors() -> Vec<(&'static str, String, Fate)> {
-    let post = |fields: &str, body: &str| format!("POST /x HTTP/1.1\r\nhost: app\r\n{fields}\r\n{body}");
+    let post =
+        |fields: &str, body: &str| format!("POST /x HTTP/1.1\r\nhost: app\r\n{fields}\r\n{body}");
     let chunks = format!("0\r\n\r\n{CANARY}");
     let length = CANARY.len();
     let get = |fields: &str| format!("GET /x HTTP/1.1\r\n{fields}\r\n{CANARY}");
@@ -98,17 +99,30 @@ async fn play(tank: &Tank, vector: &[u8]) -> (Option<u16>, bool) {
     let mut caller = tank.caller().await;
     // A refusal may come, and the connection close, before all was sent.
     let _ = caller.wire.try_send(vector).await;
-    let Ok(head) = caller.wire.head().await else { return (None, false) };
+    let Ok(head) = caller.wire.head().await else {
+        return (None, false);
+    };
     let status = head.status();
     let framing = head.answer_framing("POST");
     caller.wire.body(framing).await;
-    if caller.wire.try_send(Request::get("/probe").bytes()).await.is_err() {
+    if caller
+        .wire
+        .try_send(Request::get("/probe").bytes())
+        .await
+        .is_err()
+    {
         return (Some(status), false);
     }
-    let Ok(head) = caller.wire.head().await else { return (Some(status), false) };
+    let Ok(head) = caller.wire.head().await else {
+        return (Some(status), false);
+    };
     let body = caller.wire.body(head.answer_framing("GET")).await;
     let in_step = head.status() == 200 && body.data == b"/probe";
-    assert!(in_step, "out of step after {status}: {head:?} {}", text(&body.data));
+    assert!(
+        in_step,
+        "out of step after {status}: {head:?} {}",
+        text(&body.data)
+    );
     (Some(status), true)
 }
 
@@ -117,14 +131,23 @@ async fn ambiguous_requests_are_refused_and_nothing_hidden_in_them_is_executed()
     let origin = Origin::start().await.serve(|seen| {
         let target = seen.head.start.split(' ').nth(1).expect("a target");
         let target = target.strip_prefix("http://app").unwrap_or(target);
-        Some(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{target}", target.len()).into_bytes())
+        Some(
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{target}",
+                target.len()
+            )
+            .into_bytes(),
+        )
     });
     let tank = Recipe::over(&origin.url()).start();
     let mut wrong = Vec::new();
     for (name, vector, fate) in vectors() {
         let before = origin.seen().len();
         let (status, goes_on) = soon(name, play(&tank, vector.as_bytes())).await;
-        let reached: Vec<_> = origin.seen()[before..].iter().map(|seen| seen.head.start.clone()).collect();
+        let reached: Vec<_> = origin.seen()[before..]
+            .iter()
+            .map(|seen| seen.head.start.clone())
+            .collect();
         let hidden = reached.iter().any(|start| start.contains("/canary"));
         let served = reached.iter().filter(|start| start.contains("/x")).count();
         let right = match fate {
@@ -133,10 +156,18 @@ async fn ambiguous_requests_are_refused_and_nothing_hidden_in_them_is_executed()
             Last => status == Some(200) && served == 1 && !goes_on,
         };
         if hidden || !right {
-            wrong.push(format!("{name}: {status:?}, reached the upstream: {reached:?}"));
+            wrong.push(format!(
+                "{name}: {status:?}, reached the upstream: {reached:?}"
+            ));
         }
     }
-    assert!(wrong.is_empty(), "{} of {} vectors:\n{}", wrong.len(), vectors().len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} vectors:\n{}",
+        wrong.len(),
+        vectors().len(),
+        wrong.join("\n")
+    );
     tank.at_rest().await;
 }
 
@@ -144,13 +175,32 @@ async fn ambiguous_requests_are_refused_and_nothing_hidden_in_them_is_executed()
 async fn a_refused_request_with_a_body_does_not_leave_its_body_as_the_next_request() {
     let origin = Origin::start().await.serve(|_| Some(OK.into()));
     let tank = Recipe::over(&origin.url()).start();
-    for refused in ["host: app\r\nhost: app", "host: a b", "host: app\r\nexpect: a pony", "host: app\r\ntransfer-encoding: gzip, chunked"] {
-        let framing = if refused.contains("transfer") { String::new() } else { format!("content-length: {}\r\n", CANARY.len()) };
+    for refused in [
+        "host: app\r\nhost: app",
+        "host: a b",
+        "host: app\r\nexpect: a pony",
+        "host: app\r\ntransfer-encoding: gzip, chunked",
+    ] {
+        let framing = if refused.contains("transfer") {
+            String::new()
+        } else {
+            format!("content-length: {}\r\n", CANARY.len())
+        };
         let vector = format!("POST /x HTTP/1.1\r\n{refused}\r\n{framing}\r\n{CANARY}");
         let (status, _) = play(&tank, vector.as_bytes()).await;
-        assert!(status.is_some_and(|status| (400..500).contains(&status)), "{refused}: {status:?}");
+        assert!(
+            status.is_some_and(|status| (400..500).contains(&status)),
+            "{refused}: {status:?}"
+        );
     }
-    assert!(origin.seen().iter().all(|seen| seen.head.start.contains("/probe")), "{:?}", origin.seen());
+    assert!(
+        origin
+            .seen()
+            .iter()
+            .all(|seen| seen.head.start.contains("/probe")),
+        "{:?}",
+        origin.seen()
+    );
 }
 
 /// Sends until refused; gives how much was taken and the status, if there was one.
@@ -174,17 +224,36 @@ async fn endless_heads_and_trailers_are_refused_early() {
     let field = format!("x-field: {}\r\n", "v".repeat(16_000));
     for (name, begin, piece) in [
         ("an endless target", "GET /", "a".repeat(16 << 10)),
-        ("an endless field", "GET / HTTP/1.1\r\nhost: app\r\nx: ", "a".repeat(16 << 10)),
-        ("endless fields", "GET / HTTP/1.1\r\nhost: app\r\n", field.clone()),
-        ("many small fields", "GET / HTTP/1.1\r\nhost: app\r\n", "a: 1\r\n".repeat(2_000)),
+        (
+            "an endless field",
+            "GET / HTTP/1.1\r\nhost: app\r\nx: ",
+            "a".repeat(16 << 10),
+        ),
+        (
+            "endless fields",
+            "GET / HTTP/1.1\r\nhost: app\r\n",
+            field.clone(),
+        ),
+        (
+            "many small fields",
+            "GET / HTTP/1.1\r\nhost: app\r\n",
+            "a: 1\r\n".repeat(2_000),
+        ),
         ("an endless method", "", "A".repeat(16 << 10)),
-        ("an endless chunk extension", &format!("{chunked}1;a="), "b".repeat(16 << 10)),
+        (
+            "an endless chunk extension",
+            &format!("{chunked}1;a="),
+            "b".repeat(16 << 10),
+        ),
         ("endless trailers", &format!("{chunked}0\r\n"), field),
         ("blank lines", "", "\r\n".repeat(8 << 10)),
     ] {
         let (sent, status) = soon(name, flood(&tank, begin, piece.as_bytes(), MOST)).await;
         assert!(sent <= 8 << 20, "{name}: {sent} bytes were taken");
-        assert!(status.is_none_or(|status| (400..500).contains(&status)), "{name}: {status:?}");
+        assert!(
+            status.is_none_or(|status| (400..500).contains(&status)),
+            "{name}: {status:?}"
+        );
     }
     assert!(origin.seen().is_empty(), "{:?}", origin.seen());
     tank.at_rest().await;
@@ -211,38 +280,101 @@ async fn a_chain_that_leads_back_is_noticed() {
 async fn answers_that_can_be_read_in_two_ways_never_reach_a_caller() {
     let body = "content-type: text/plain\r\n";
     let table: &[(&str, String, bool)] = &[
-        ("two lengths", format!("HTTP/1.1 200 OK\r\n{body}content-length: 2\r\ncontent-length: 3\r\n\r\noka"), false),
-        ("a length in words", format!("HTTP/1.1 200 OK\r\n{body}content-length: two\r\n\r\nok"), false),
-        ("a negative length", format!("HTTP/1.1 200 OK\r\n{body}content-length: -2\r\n\r\nok"), false),
-        ("a bad version", format!("HTTQ/1.1 200 OK\r\n{body}content-length: 2\r\n\r\nok"), false),
-        ("no status", format!("HTTP/1.1 OK\r\n{body}content-length: 2\r\n\r\nok"), false),
-        ("a status of two digits", format!("HTTP/1.1 20 OK\r\n{body}content-length: 2\r\n\r\nok"), false),
-        ("a NUL", format!("HTTP/1.1 200 OK\r\n{body}x: a\0b\r\ncontent-length: 2\r\n\r\nok"), false),
-        ("space before the colon", format!("HTTP/1.1 200 OK\r\n{body}x-a : 1\r\ncontent-length: 2\r\n\r\nok"), false),
+        (
+            "two lengths",
+            format!("HTTP/1.1 200 OK\r\n{body}content-length: 2\r\ncontent-length: 3\r\n\r\noka"),
+            false,
+        ),
+        (
+            "a length in words",
+            format!("HTTP/1.1 200 OK\r\n{body}content-length: two\r\n\r\nok"),
+            false,
+        ),
+        (
+            "a negative length",
+            format!("HTTP/1.1 200 OK\r\n{body}content-length: -2\r\n\r\nok"),
+            false,
+        ),
+        (
+            "a bad version",
+            format!("HTTQ/1.1 200 OK\r\n{body}content-length: 2\r\n\r\nok"),
+            false,
+        ),
+        (
+            "no status",
+            format!("HTTP/1.1 OK\r\n{body}content-length: 2\r\n\r\nok"),
+            false,
+        ),
+        (
+            "a status of two digits",
+            format!("HTTP/1.1 20 OK\r\n{body}content-length: 2\r\n\r\nok"),
+            false,
+        ),
+        (
+            "a NUL",
+            format!("HTTP/1.1 200 OK\r\n{body}x: a\0b\r\ncontent-length: 2\r\n\r\nok"),
+            false,
+        ),
+        (
+            "space before the colon",
+            format!("HTTP/1.1 200 OK\r\n{body}x-a : 1\r\ncontent-length: 2\r\n\r\nok"),
+            false,
+        ),
         ("no HTTP", "\x16\x03\x01 hello\r\n\r\n".to_owned(), false),
-        ("a giant head", format!("HTTP/1.1 200 OK\r\nx-a: {}\r\ncontent-length: 2\r\n\r\nok", "a".repeat(700 << 10)), false),
-        ("a switch nobody asked for", "HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\nraw".to_owned(), false),
+        (
+            "a giant head",
+            format!(
+                "HTTP/1.1 200 OK\r\nx-a: {}\r\ncontent-length: 2\r\n\r\nok",
+                "a".repeat(700 << 10)
+            ),
+            false,
+        ),
+        (
+            "a switch nobody asked for",
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\nraw"
+                .to_owned(),
+            false,
+        ),
         // One meaning is left once it was cleaned.
-        ("length and chunked", format!("HTTP/1.1 200 OK\r\n{body}content-length: 9\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"), true),
+        (
+            "length and chunked",
+            format!(
+                "HTTP/1.1 200 OK\r\n{body}content-length: 9\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+            ),
+            true,
+        ),
     ];
     let mut wrong = Vec::new();
     for (name, reply, cleaned) in table {
         let reply = reply.clone();
         let origin = Origin::start().await.serve(move |seen| {
-            Some(if seen.head.start.contains("/next") { OK.into() } else { reply.clone().into_bytes() })
+            Some(if seen.head.start.contains("/next") {
+                OK.into()
+            } else {
+                reply.clone().into_bytes()
+            })
         });
         let tank = Recipe::over(&origin.url()).retry("max_retries: 0").start();
         let mut caller = tank.caller().await;
         let answer = soon(name, caller.call(&Request::get("/x"))).await;
         let right = if *cleaned {
-            answer.status == 200 && answer.body == b"ok" && answer.end == End::Whole && !answer.head.has("content-length")
+            answer.status == 200
+                && answer.body == b"ok"
+                && answer.end == End::Whole
+                && !answer.head.has("content-length")
         } else {
             answer.status == 502 && find(&answer.body, b"upstream").is_some()
         };
         // The caller's connection was not at fault and goes on.
         let next = soon(name, caller.call(&Request::get("/next"))).await;
         if !right || next.text() != "ok" {
-            wrong.push(format!("{name}: {} {:?}, then {} {:?}", answer.status, answer.text(), next.status, next.text()));
+            wrong.push(format!(
+                "{name}: {} {:?}, then {} {:?}",
+                answer.status,
+                answer.text(),
+                next.status,
+                next.text()
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -250,16 +382,31 @@ async fn answers_that_can_be_read_in_two_ways_never_reach_a_caller() {
 
 #[tokio::test]
 async fn what_an_upstream_sends_behind_its_answer_is_nobodys_answer() {
-    for extra in ["HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison", "x", "\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
+    for extra in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison",
+        "x",
+        "\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+    ] {
         let origin = Origin::start().await.serve(move |seen| {
             let target = seen.head.start.split(' ').nth(1).expect("a target");
-            Some(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{target}{extra}", target.len()).into_bytes())
+            Some(
+                format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{target}{extra}",
+                    target.len()
+                )
+                .into_bytes(),
+            )
         });
         let tank = Recipe::over(&origin.url()).start();
         for number in 0..40 {
             let target = format!("/{number}");
             let answer = tank.call(&Request::get(&target)).await;
-            assert_eq!((answer.status, answer.text()), (200, target), "behind it: {extra:?}");
+            assert_eq!(
+                (answer.status, answer.text()),
+                (200, target),
+                "behind it: {extra:?}"
+            );
         }
     }
 }
@@ -268,11 +415,21 @@ async fn what_an_upstream_sends_behind_its_answer_is_nobodys_answer() {
 async fn bodies_where_none_may_be_do_not_shift_the_next_answer() {
     for (method, reply) in [
         ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison"),
-        ("GET", "HTTP/1.1 204 No Content\r\ncontent-length: 6\r\n\r\npoison"),
-        ("GET", "HTTP/1.1 304 Not Modified\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison"),
+        (
+            "GET",
+            "HTTP/1.1 204 No Content\r\ncontent-length: 6\r\n\r\npoison",
+        ),
+        (
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison",
+        ),
     ] {
         let origin = Origin::start().await.serve(move |seen| {
-            Some(if seen.head.start.contains("/next") { OK.into() } else { reply.into() })
+            Some(if seen.head.start.contains("/next") {
+                OK.into()
+            } else {
+                reply.into()
+            })
         });
         let tank = Recipe::over(&origin.url()).start();
         let mut caller = Caller::connect(tank.addr).await;

@@ -4,9 +4,12 @@ use std::io::Write as _;
 
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 
-use super::harness::{Answer, Caller, End, Origin, Play, Recipe, Request, Rig, Tank, Tongue, chunked, soon, text};
+use super::harness::{
+    Answer, Caller, End, Origin, Play, Recipe, Request, Rig, Tank, Tongue, chunked, soon, text,
+};
 
-const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+const HEAD: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
 /// A whole stream of each kind, event by event.
 fn events(tongue: Tongue) -> Vec<&'static str> {
@@ -52,7 +55,11 @@ async fn every_event_arrives_before_the_next_is_sent() {
             upstream.send_chunk(event).await;
             // Nothing follows from the upstream until the caller has this one.
             let got = caller.wire.through(b"\n\n").await;
-            assert!(text(&got).ends_with(event), "{tongue:?} event {number}: {}", text(&got));
+            assert!(
+                text(&got).ends_with(event),
+                "{tongue:?} event {number}: {}",
+                text(&got)
+            );
         }
         upstream.end_chunks().await;
         assert!(text(&caller.wire.through(b"0\r\n\r\n").await).ends_with("0\r\n\r\n"));
@@ -71,7 +78,9 @@ async fn half_an_event_is_not_held_back() {
     let events = events(Tongue::Chat);
     upstream.send_chunk(events[0]).await;
     caller.wire.through(b"\n\n").await;
-    upstream.send_chunk("data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"cho").await;
+    upstream
+        .send_chunk("data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"cho")
+        .await;
     caller.wire.through(b"\"cho").await;
     upstream.send_chunk("ices\":[]}\n\n").await;
     caller.wire.through(b"ices\":[]}\n\n").await;
@@ -81,38 +90,77 @@ async fn half_an_event_is_not_held_back() {
 fn odd_streams() -> Vec<(&'static str, Vec<u8>)> {
     let done = "data: [DONE]\n\n";
     let chunk = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}";
-    let giant = format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n{done}", "y".repeat(8 << 20));
+    let giant = format!(
+        "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n{done}",
+        "y".repeat(8 << 20)
+    );
     let mut invalid = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"".to_vec();
     invalid.extend_from_slice(b"\xff\xfe\x80\x00\"}}]}\n\n");
     invalid.extend_from_slice(done.as_bytes());
     let streams = [
-        ("comments", format!(": hello\n\n:\n{chunk}\n\n: keep-alive\n\n{done}: bye\n\n")),
+        (
+            "comments",
+            format!(": hello\n\n:\n{chunk}\n\n: keep-alive\n\n{done}: bye\n\n"),
+        ),
         ("CRLF", format!("{chunk}\r\n\r\ndata: [DONE]\r\n\r\n")),
         ("CR", format!("{chunk}\r\rdata: [DONE]\r\r")),
-        ("mixed line ends", format!("{chunk}\r\n\n: c\r{chunk}\n\r\n{done}")),
+        (
+            "mixed line ends",
+            format!("{chunk}\r\n\n: c\r{chunk}\n\r\n{done}"),
+        ),
         ("a byte order mark", format!("\u{feff}{chunk}\n\n{done}")),
-        ("unknown fields", format!("id: 7\nretry: 10\nfoo: bar\nbaz\n{chunk}\n\n{done}")),
-        ("data in several lines", format!("data: {{\"choices\":\ndata: [{{\"index\":0,\"delta\":{{}}}}]}}\n\n{done}")),
-        ("no space behind the colon", format!("data:{{\"choices\":[]}}\n\ndata:[DONE]\n\n")),
+        (
+            "unknown fields",
+            format!("id: 7\nretry: 10\nfoo: bar\nbaz\n{chunk}\n\n{done}"),
+        ),
+        (
+            "data in several lines",
+            format!("data: {{\"choices\":\ndata: [{{\"index\":0,\"delta\":{{}}}}]}}\n\n{done}"),
+        ),
+        (
+            "no space behind the colon",
+            format!("data:{{\"choices\":[]}}\n\ndata:[DONE]\n\n"),
+        ),
         ("blank lines", format!("\n\n\n{chunk}\n\n\n\n{done}\n\n")),
-        ("text behind the end", format!("{chunk}\n\n{done}{chunk}\n\n")),
-        ("a usage chunk without choices", format!("{chunk}\n\ndata: {{\"choices\":[],\"usage\":{{}}}}\n\n{done}")),
+        (
+            "text behind the end",
+            format!("{chunk}\n\n{done}{chunk}\n\n"),
+        ),
+        (
+            "a usage chunk without choices",
+            format!("{chunk}\n\ndata: {{\"choices\":[],\"usage\":{{}}}}\n\n{done}"),
+        ),
         ("no JSON", format!("data: hello\n\n{done}")),
         ("a giant event", giant),
     ];
-    let mut streams: Vec<_> = streams.into_iter().map(|(name, stream)| (name, stream.into_bytes())).collect();
+    let mut streams: Vec<_> = streams
+        .into_iter()
+        .map(|(name, stream)| (name, stream.into_bytes()))
+        .collect();
     streams.push(("bytes that are no text", invalid));
     streams
 }
 
 /// Sends `stream` in pieces of random length and gives what the caller got.
-async fn relayed(tank: &Tank, origin: &Origin, request: &Request, stream: &[u8], rng: &mut SmallRng, fields: &str) -> Answer {
+async fn relayed(
+    tank: &Tank,
+    origin: &Origin,
+    request: &Request,
+    stream: &[u8],
+    rng: &mut SmallRng,
+    fields: &str,
+) -> Answer {
     let mut caller = tank.caller().await;
     caller.send(request.bytes()).await;
     let mut upstream = origin.accept().await;
     let sending = async {
         upstream.request().await;
-        upstream.send(HEAD.replace("\r\n\r\n", &format!("\r\n{fields}connection: close\r\n\r\n"))).await;
+        upstream
+            .send(HEAD.replace(
+                "\r\n\r\n",
+                &format!("\r\n{fields}connection: close\r\n\r\n"),
+            ))
+            .await;
         let mut rest = stream;
         while !rest.is_empty() {
             let longest = if stream.len() > 100_000 { 200_000 } else { 40 };
@@ -132,15 +180,38 @@ async fn streams_arrive_byte_by_byte_as_they_were_sent() {
     let tank = Recipe::over(&origin.url()).start();
     let mut rng = SmallRng::seed_from_u64(4);
     for (name, stream) in odd_streams() {
-        let answer = relayed(&tank, &origin, &Tongue::Chat.stream(), &stream, &mut rng, "").await;
+        let answer = relayed(
+            &tank,
+            &origin,
+            &Tongue::Chat.stream(),
+            &stream,
+            &mut rng,
+            "",
+        )
+        .await;
         assert_eq!((answer.status, answer.end), (200, End::Whole), "{name}");
-        assert!(answer.body == stream, "{name}: {:?}", text(&answer.body[..answer.body.len().min(500)]));
+        assert!(
+            answer.body == stream,
+            "{name}: {:?}",
+            text(&answer.body[..answer.body.len().min(500)])
+        );
     }
     for tongue in Tongue::ALL {
         let stream = events(tongue).concat();
         for _ in 0..30 {
-            let answer = relayed(&tank, &origin, &tongue.stream(), stream.as_bytes(), &mut rng, "").await;
-            assert_eq!((answer.end, answer.text().as_str()), (End::Whole, stream.as_str()));
+            let answer = relayed(
+                &tank,
+                &origin,
+                &tongue.stream(),
+                stream.as_bytes(),
+                &mut rng,
+                "",
+            )
+            .await;
+            assert_eq!(
+                (answer.end, answer.text().as_str()),
+                (End::Whole, stream.as_str())
+            );
         }
     }
     assert_eq!(tank.count("surgetank_stream_broken_total", &[]), 0);
@@ -150,19 +221,38 @@ async fn streams_arrive_byte_by_byte_as_they_were_sent() {
 #[tokio::test]
 async fn a_compressed_stream_is_not_touched() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(events(Tongue::Messages).concat().as_bytes()).expect("memory");
+    gzip.write_all(events(Tongue::Messages).concat().as_bytes())
+        .expect("memory");
     let packed = gzip.finish().expect("memory");
     let origin = Origin::start().await;
     let tank = Recipe::over(&origin.url()).start();
     let mut rng = SmallRng::seed_from_u64(5);
-    let answer =
-        relayed(&tank, &origin, &Tongue::Messages.stream(), &packed, &mut rng, "content-encoding: gzip\r\n").await;
+    let answer = relayed(
+        &tank,
+        &origin,
+        &Tongue::Messages.stream(),
+        &packed,
+        &mut rng,
+        "content-encoding: gzip\r\n",
+    )
+    .await;
     assert_eq!((answer.status, answer.end), (200, End::Whole));
     assert_eq!(answer.head.one("content-encoding"), Some("gzip"));
     assert_eq!(answer.body, packed);
     let bare = Recipe::over(&origin.url()).start();
-    let answer = relayed(&bare, &origin, &Tongue::Chat.stream(), events(Tongue::Chat).concat().as_bytes(), &mut rng, "").await;
-    assert!(!answer.head.has("content-encoding"), "nothing is compressed by us");
+    let answer = relayed(
+        &bare,
+        &origin,
+        &Tongue::Chat.stream(),
+        events(Tongue::Chat).concat().as_bytes(),
+        &mut rng,
+        "",
+    )
+    .await;
+    assert!(
+        !answer.head.has("content-encoding"),
+        "nothing is compressed by us"
+    );
 }
 
 /// How a broken stream has to look.
@@ -207,8 +297,14 @@ async fn a_stream_that_breaks_off_never_looks_whole() {
     let mut wrong = Vec::new();
     for (tongue, at) in Tongue::ALL.into_iter().zip(0..) {
         for (script, expected, cause) in table {
-            let broken = || rig.tank.count("surgetank_stream_broken_total", &[("cause", cause)]);
-            let (key, before) = (format!("{tongue:?}-{script}").replace([';', '='], "-"), broken());
+            let broken = || {
+                rig.tank
+                    .count("surgetank_stream_broken_total", &[("cause", cause)])
+            };
+            let (key, before) = (
+                format!("{tongue:?}-{script}").replace([';', '='], "-"),
+                broken(),
+            );
             let answer = soon(script, rig.tank.call(&tongue.stream().script(&key, script))).await;
             let (got, expected): (_, Looks) = (looks(tongue, &answer), expected[at]);
             rig.tank.at_rest().await;
@@ -219,10 +315,23 @@ async fn a_stream_that_breaks_off_never_looks_whole() {
                 && rig.attempts(&key).len() == 1
                 && counted == u64::from(got != Whole)
                 && marks == usize::from(got == Told || *script == "error-mid")
-                && (got == Whole || !answer.text().contains(tongue.terminator()) || script.starts_with("cut;after=end;split"));
+                && (got == Whole
+                    || !answer.text().contains(tongue.terminator())
+                    || script.starts_with("cut;after=end;split"));
             if !right {
-                let end: String = answer.text().chars().rev().take(150).collect::<Vec<_>>().into_iter().rev().collect();
-                wrong.push(format!("{tongue:?} {script}: {} {got:?} ({marks} marks, {counted} counted): …{end}", answer.status));
+                let end: String = answer
+                    .text()
+                    .chars()
+                    .rev()
+                    .take(150)
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .rev()
+                    .collect();
+                wrong.push(format!(
+                    "{tongue:?} {script}: {} {got:?} ({marks} marks, {counted} counted): …{end}",
+                    answer.status
+                ));
             }
         }
     }
@@ -233,16 +342,32 @@ async fn a_stream_that_breaks_off_never_looks_whole() {
 #[tokio::test]
 async fn a_stream_that_outlasts_its_time_is_ended_honestly() {
     for tongue in Tongue::ALL {
-        let slow = tongue.stream().script("slow", "ok;interval=50ms;words=2000");
+        let slow = tongue
+            .stream()
+            .script("slow", "ok;interval=50ms;words=2000");
         let rig = Rig::with(|recipe| recipe.total("700ms"));
         let answer = soon("the end", rig.tank.call(&slow)).await;
-        assert_eq!((answer.status, looks(tongue, &answer)), (200, Looks::Told), "{tongue:?}");
-        rig.lab_has("the upstream is let go", |stats| stats.cancelled == 1).await;
+        assert_eq!(
+            (answer.status, looks(tongue, &answer)),
+            (200, Looks::Told),
+            "{tongue:?}"
+        );
+        rig.lab_has("the upstream is let go", |stats| stats.cancelled == 1)
+            .await;
 
         let rig = Rig::start();
-        let answer = soon("the end", rig.tank.call(&slow.header("x-surgetank-timeout-ms", "700"))).await;
-        assert_eq!((answer.status, looks(tongue, &answer)), (200, Looks::Told), "{tongue:?}");
-        rig.lab_has("the upstream is let go", |stats| stats.cancelled == 1).await;
+        let answer = soon(
+            "the end",
+            rig.tank.call(&slow.header("x-surgetank-timeout-ms", "700")),
+        )
+        .await;
+        assert_eq!(
+            (answer.status, looks(tongue, &answer)),
+            (200, Looks::Told),
+            "{tongue:?}"
+        );
+        rig.lab_has("the upstream is let go", |stats| stats.cancelled == 1)
+            .await;
     }
 }
 
@@ -264,22 +389,44 @@ async fn a_stream_of_an_unknown_kind_that_is_cut_does_not_end_cleanly() {
         let tank = Recipe::over(&origin.url()).retry("max_retries: 0").start();
         let answer = tank.call(&Request::post("/v1/audio/speech", "{}")).await;
         if answer.status == 502 {
-            assert_eq!(name, "a reset", "a reset may overtake what was sent before it");
+            assert_eq!(
+                name, "a reset",
+                "a reset may overtake what was sent before it"
+            );
             continue;
         }
-        assert_eq!(answer.end == End::Whole, expected == End::Whole, "{name}: {}", answer.text());
+        assert_eq!(
+            answer.end == End::Whole,
+            expected == End::Whole,
+            "{name}: {}",
+            answer.text()
+        );
     }
 }
 
 /// One stream cut at a random byte; what was wrong with what the caller saw.
 async fn random_cut(tank: &Tank, tongue: Tongue, at: usize, by: &str) -> Result<(), String> {
     let stream = events(tongue).concat();
-    let request = tongue.stream().header("x-cut", &at.to_string()).header("x-by", by);
+    let request = tongue
+        .stream()
+        .header("x-cut", &at.to_string())
+        .header("x-by", by);
     let answer = soon("an end", tank.call(&request)).await;
-    let told = |what: &str| Err(format!("{tongue:?} cut by {by} at {at}: {what}: {} {:?} {}", answer.status, answer.end, answer.text()));
+    let told = |what: &str| {
+        Err(format!(
+            "{tongue:?} cut by {by} at {at}: {what}: {} {:?} {}",
+            answer.status,
+            answer.end,
+            answer.text()
+        ))
+    };
     let first = events(tongue)[0].len();
     if answer.status != 200 {
-        return if at < first || by == "reset" { Ok(()) } else { told("an error after the first event") };
+        return if at < first || by == "reset" {
+            Ok(())
+        } else {
+            told("an error after the first event")
+        };
     }
     let body = answer.text();
     let ours = body.find(tongue.error_mark()).unwrap_or(body.len());
@@ -310,9 +457,16 @@ async fn random_cut(tank: &Tank, tongue: Tongue, at: usize, by: &str) -> Result<
 #[tokio::test]
 async fn three_hundred_random_cuts_and_none_is_silent() {
     let origin = Origin::start().await.play(|seen| {
-        let tongue = Tongue::ALL.into_iter().find(|tongue| seen.head.start.contains(tongue.path())).expect("a known path");
+        let tongue = Tongue::ALL
+            .into_iter()
+            .find(|tongue| seen.head.start.contains(tongue.path()))
+            .expect("a known path");
         let stream = events(tongue).concat().into_bytes();
-        let at: usize = seen.head.one("x-cut").and_then(|at| at.parse().ok()).expect("where to cut");
+        let at: usize = seen
+            .head
+            .one("x-cut")
+            .and_then(|at| at.parse().ok())
+            .expect("where to cut");
         let mut rng = SmallRng::seed_from_u64(at as u64);
         let (mut reply, mut rest) = (HEAD.as_bytes().to_vec(), &stream[..at]);
         while !rest.is_empty() {
@@ -337,7 +491,12 @@ async fn three_hundred_random_cuts_and_none_is_silent() {
         let at = rng.random_range(0..=length);
         wrong.extend(random_cut(&tank, tongue, at, by).await.err());
     }
-    assert!(wrong.is_empty(), "{} wrong ends:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong ends:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     tank.at_rest().await;
 }
 
@@ -345,19 +504,30 @@ async fn three_hundred_random_cuts_and_none_is_silent() {
 async fn a_broken_stream_is_a_reset_stream_in_http2() {
     use http_body_util::{BodyExt as _, Full};
     let rig = Rig::start();
-    let stream = tokio::net::TcpStream::connect(rig.tank.addr).await.expect("it listens");
+    let stream = tokio::net::TcpStream::connect(rig.tank.addr)
+        .await
+        .expect("it listens");
     let io = hyper_util::rt::TokioIo::new(stream);
     let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.expect("HTTP/2");
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)
+        .await
+        .expect("HTTP/2");
     let driving = tokio::spawn(connection);
-    for (fault, whole) in [("cut", false), ("ok", true), ("cut-clean", false), ("cut;split", false)] {
+    for (fault, whole) in [
+        ("cut", false),
+        ("ok", true),
+        ("cut-clean", false),
+        ("cut;split", false),
+    ] {
         let body = r#"{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"x"}]}"#;
         let request = http::Request::post(format!("http://{}/v1/messages", rig.tank.addr))
             .header("x-lab-fault", fault)
             .header("content-type", "application/json")
             .body(Full::new(bytes::Bytes::from_static(body.as_bytes())))
             .expect("a request");
-        let response = soon("an answer", sender.send_request(request)).await.expect("an answer");
+        let response = soon("an answer", sender.send_request(request))
+            .await
+            .expect("an answer");
         let mut body = response.into_body();
         let mut ended = true;
         while let Some(frame) = soon("a frame", body.frame()).await {
@@ -381,7 +551,15 @@ async fn a_stream_with_a_declared_length_may_still_get_an_error_event() {
         Play::Last((head + first).into_bytes())
     });
     let tank = Recipe::over(&origin.url()).start();
-    let answer = Caller::connect(tank.addr).await.call(&Tongue::Messages.stream()).await;
-    assert_eq!((answer.status, looks(Tongue::Messages, &answer)), (200, Looks::Told), "{}", answer.text());
+    let answer = Caller::connect(tank.addr)
+        .await
+        .call(&Tongue::Messages.stream())
+        .await;
+    assert_eq!(
+        (answer.status, looks(Tongue::Messages, &answer)),
+        (200, Looks::Told),
+        "{}",
+        answer.text()
+    );
     assert!(answer.text().starts_with(first));
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Answer, Head, Request, Wire};
+use super::{Answer, Filled, Head, Request, Wire};
 
 /// A connection to the proxy.
 pub(crate) struct Caller {
@@ -11,7 +11,9 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) async fn connect(addr: SocketAddr) -> Self {
-        Self { wire: Wire::connect(addr).await }
+        Self {
+            wire: Wire::connect(addr).await,
+        }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -24,10 +26,21 @@ impl Caller {
         self.answer_to(&request.method).await
     }
 
+    /// As [`Caller::call`], where there may be no answer at all; then the end of the connection.
+    pub(crate) async fn try_call(&mut self, request: &Request) -> Result<Answer, Filled> {
+        self.send(request.bytes()).await;
+        let head = self.wire.head().await?;
+        Ok(self.body_of(head, &request.method).await)
+    }
+
     /// The head of the next answer, interim answers left out.
     pub(crate) async fn head(&mut self) -> Head {
         loop {
-            let head = self.wire.head().await.unwrap_or_else(|end| panic!("{end:?} instead of an answer"));
+            let head = self
+                .wire
+                .head()
+                .await
+                .unwrap_or_else(|end| panic!("{end:?} instead of an answer"));
             if head.status() >= 200 {
                 return head;
             }
@@ -47,6 +60,12 @@ impl Caller {
     /// The body behind a head that was read before.
     pub(crate) async fn body_of(&mut self, head: Head, method: &str) -> Answer {
         let body = self.wire.body(head.answer_framing(method)).await;
-        Answer { status: head.status(), head, body: body.data, trailers: body.trailers, end: body.end }
+        Answer {
+            status: head.status(),
+            head,
+            body: body.data,
+            trailers: body.trailers,
+            end: body.end,
+        }
     }
 }

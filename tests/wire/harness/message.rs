@@ -52,7 +52,9 @@ pub(crate) struct Answer {
 impl Head {
     /// Parses what stands before and with the empty line.
     pub(crate) fn parse(raw: &[u8]) -> Self {
-        let raw = raw.strip_suffix(b"\r\n\r\n").expect("a head ends with an empty line");
+        let raw = raw
+            .strip_suffix(b"\r\n\r\n")
+            .expect("a head ends with an empty line");
         let mut lines = Vec::new();
         let mut rest = raw;
         while let Some(at) = super::find(rest, b"\r\n") {
@@ -62,18 +64,34 @@ impl Head {
         lines.push(rest);
         for line in &lines {
             let clean = !line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
-            assert!(clean, "a line with a stray CR, LF or NUL: {:?}", super::text(line));
+            assert!(
+                clean,
+                "a line with a stray CR, LF or NUL: {:?}",
+                super::text(line)
+            );
         }
         let field = |line: &&[u8]| {
-            let at = line.iter().position(|byte| *byte == b':').expect("a field has a colon");
-            (super::text(&line[..at]), line[at + 1..].trim_ascii().to_vec())
+            let at = line
+                .iter()
+                .position(|byte| *byte == b':')
+                .expect("a field has a colon");
+            (
+                super::text(&line[..at]),
+                line[at + 1..].trim_ascii().to_vec(),
+            )
         };
-        Self { start: super::text(lines[0]), fields: lines[1..].iter().map(field).collect() }
+        Self {
+            start: super::text(lines[0]),
+            fields: lines[1..].iter().map(field).collect(),
+        }
     }
 
     /// All values of a field.
     pub(crate) fn all(&self, name: &str) -> Vec<&[u8]> {
-        let named = self.fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        let named = self
+            .fields
+            .iter()
+            .filter(|(field, _)| field.eq_ignore_ascii_case(name));
         named.map(|(_, value)| value.as_slice()).collect()
     }
 
@@ -81,7 +99,9 @@ impl Head {
     pub(crate) fn one(&self, name: &str) -> Option<&str> {
         let values = self.all(name);
         assert!(values.len() <= 1, "`{name}` stands {} times", values.len());
-        values.first().map(|value| std::str::from_utf8(value).expect("text"))
+        values
+            .first()
+            .map(|value| std::str::from_utf8(value).expect("text"))
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -90,14 +110,25 @@ impl Head {
 
     /// `name: value` in order, a character a byte, without those that `dropped` names.
     pub(crate) fn lines_without(&self, dropped: &[&str]) -> Vec<String> {
-        let kept = |(name, _): &&(String, Vec<u8>)| !dropped.iter().any(|gone| name.eq_ignore_ascii_case(gone));
-        let latin1 = |value: &[u8]| value.iter().map(|byte| char::from(*byte)).collect::<String>();
+        let kept = |(name, _): &&(String, Vec<u8>)| {
+            !dropped.iter().any(|gone| name.eq_ignore_ascii_case(gone))
+        };
+        let latin1 = |value: &[u8]| {
+            value
+                .iter()
+                .map(|byte| char::from(*byte))
+                .collect::<String>()
+        };
         let line = |(name, value): &(String, Vec<u8>)| format!("{name}: {}", latin1(value));
         self.fields.iter().filter(kept).map(line).collect()
     }
 
     pub(crate) fn status(&self) -> u16 {
-        self.start.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line")
+        self.start
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .expect("a status line")
     }
 
     fn declared(&self) -> Option<Framing> {
@@ -135,18 +166,26 @@ impl Answer {
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
     /// The value of one of surgetank's own fields, as a number.
     pub(crate) fn number(&self, name: &str) -> u64 {
-        let value = self.head.one(name).unwrap_or_else(|| panic!("no `{name}` in {:?}", self.head));
+        let value = self
+            .head
+            .one(name)
+            .unwrap_or_else(|| panic!("no `{name}` in {:?}", self.head));
         value.parse().expect("a number")
     }
 }
 
 pub(super) async fn read_body(wire: &mut Wire, framing: Framing) -> Body {
-    let mut body = Body { data: Vec::new(), trailers: Vec::new(), end: End::Whole };
+    let mut body = Body {
+        data: Vec::new(),
+        trailers: Vec::new(),
+        end: End::Whole,
+    };
     match framing {
         Framing::None => {}
         Framing::Length(length) => {
@@ -208,14 +247,24 @@ async fn read_chunks(wire: &mut Wire, body: &mut Body) {
             return body.end = end;
         }
         body.data.extend_from_slice(&wire.inbox.split_to(size));
-        assert_eq!(wire.inbox.split_to(2).as_ref(), b"\r\n", "a chunk ends with CRLF");
+        assert_eq!(
+            wire.inbox.split_to(2).as_ref(),
+            b"\r\n",
+            "a chunk ends with CRLF"
+        );
     }
     loop {
         match line(wire).await {
             Ok(line) if line.is_empty() => return,
             Ok(line) => {
-                let at = line.iter().position(|byte| *byte == b':').expect("a trailer has a colon");
-                body.trailers.push((super::text(&line[..at]), line[at + 1..].trim_ascii().to_vec()));
+                let at = line
+                    .iter()
+                    .position(|byte| *byte == b':')
+                    .expect("a trailer has a colon");
+                body.trailers.push((
+                    super::text(&line[..at]),
+                    line[at + 1..].trim_ascii().to_vec(),
+                ));
             }
             Err(end) => return body.end = end,
         }

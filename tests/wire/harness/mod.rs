@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub(crate) use caller::Caller;
 pub(crate) use message::{Answer, End, Head};
-pub(crate) use origin::{Origin, OriginConnection, Play, Seen, chunked};
+pub(crate) use origin::{Origin, Play, Seen, chunked};
 pub(crate) use requests::{Request, Tongue};
 pub(crate) use rig::Rig;
 pub(crate) use tank::{Recipe, Tank};
@@ -23,7 +23,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for `future`, and fails the test by the name of what did not come.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: nothing for {PATIENCE:?}"))
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: nothing for {PATIENCE:?}"))
 }
 
 /// Waits until `met` holds, looking again and again: for conditions that have no event.

@@ -51,13 +51,20 @@ impl Origin {
     }
 
     pub(crate) async fn accept(&self) -> OriginConnection {
-        let (stream, _) = soon("a connection from the proxy", self.listener.accept()).await.expect("accepted");
-        OriginConnection { wire: Wire::new(stream) }
+        let (stream, _) = soon("a connection from the proxy", self.listener.accept())
+            .await
+            .expect("accepted");
+        OriginConnection {
+            wire: Wire::new(stream),
+        }
     }
 
     /// Plays by itself from here on: each request on each connection gets what `answer` says, and is noted.
     /// `None` closes the connection instead.
-    pub(crate) fn serve(self, answer: impl Fn(&Seen) -> Option<Vec<u8>> + Send + Sync + 'static) -> Serving {
+    pub(crate) fn serve(
+        self,
+        answer: impl Fn(&Seen) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Serving {
         self.play(move |seen| answer(seen).map_or(Play::Last(Vec::new()), Play::Answer))
     }
 
@@ -68,13 +75,18 @@ impl Origin {
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
-                let Ok((stream, _)) = self.listener.accept().await else { return };
+                let Ok((stream, _)) = self.listener.accept().await else {
+                    return;
+                };
                 let (noted, answer) = (noted.clone(), answer.clone());
                 connections.spawn(async move {
                     let mut wire = Wire::new(stream);
                     while let Some(request) = next_request(&mut wire).await {
                         let play = answer(&request);
-                        noted.lock().expect("no test panics while it notes").push(request);
+                        noted
+                            .lock()
+                            .expect("no test panics while it notes")
+                            .push(request);
                         let (Play::Answer(bytes) | Play::Last(bytes) | Play::Reset(bytes)) = &play;
                         let gone = wire.try_send(bytes).await.is_err();
                         match play {
@@ -104,7 +116,10 @@ impl Serving {
 
     /// The requests so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().expect("no test panics while it notes").clone()
+        self.seen
+            .lock()
+            .expect("no test panics while it notes")
+            .clone()
     }
 }
 
@@ -118,7 +133,12 @@ impl OriginConnection {
     /// The next whole request.
     pub(crate) async fn request(&mut self) -> Seen {
         let seen = next_request(&mut self.wire).await.expect("a request");
-        assert_eq!(seen.end, End::Whole, "the request broke off: {}", text(&seen.body));
+        assert_eq!(
+            seen.end,
+            End::Whole,
+            "the request broke off: {}",
+            text(&seen.body)
+        );
         seen
     }
 
@@ -129,7 +149,9 @@ impl OriginConnection {
     /// Answers with this body and its length.
     pub(crate) async fn send_json(&mut self, body: &str) {
         let length = body.len();
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        );
         self.send(head + body).await;
     }
 
@@ -151,7 +173,12 @@ impl OriginConnection {
 async fn next_request(wire: &mut Wire) -> Option<Seen> {
     let head = wire.head().await.ok()?;
     let body = wire.body(head.request_framing()).await;
-    Some(Seen { head, body: body.data, trailers: body.trailers, end: body.end })
+    Some(Seen {
+        head,
+        body: body.data,
+        trailers: body.trailers,
+        end: body.end,
+    })
 }
 
 /// A piece of a body in its chunk.

@@ -33,7 +33,9 @@ impl Tongue {
     fn body(self, stream: bool) -> Value {
         let turn = json!([{ "role": "user", "content": "hello" }]);
         match self {
-            Self::Messages => json!({ "model": "claude-lab", "max_tokens": 4096, "messages": turn, "stream": stream }),
+            Self::Messages => {
+                json!({ "model": "claude-lab", "max_tokens": 4096, "messages": turn, "stream": stream })
+            }
             Self::Chat => json!({ "model": "gpt-lab", "messages": turn, "stream": stream }),
             Self::Responses => json!({ "model": "gpt-lab", "input": turn, "stream": stream }),
         }
@@ -61,7 +63,9 @@ impl Tongue {
     fn asking(self, body: Value) -> Request {
         let request = Request::post(self.path(), body.to_string());
         match self {
-            Self::Messages => request.header("x-api-key", "k").header("anthropic-version", "2023-06-01"),
+            Self::Messages => request
+                .header("x-api-key", "k")
+                .header("anthropic-version", "2023-06-01"),
             Self::Chat | Self::Responses => request.header("authorization", "Bearer k"),
         }
     }
@@ -69,7 +73,9 @@ impl Tongue {
     /// The text that a whole stream carries, as an SDK would join it.
     pub(crate) fn text_of_stream(self, stream: &[u8]) -> String {
         let stream = super::text(stream);
-        let events = stream.split("\n\n").filter_map(|event| event.split_once("data: "));
+        let events = stream
+            .split("\n\n")
+            .filter_map(|event| event.split_once("data: "));
         let documents = events.filter_map(|(_, data)| serde_json::from_str::<Value>(data).ok());
         let delta = |event: Value| {
             let delta = match self {
@@ -113,7 +119,12 @@ impl Tongue {
 impl Request {
     pub(crate) fn new(method: &str, target: &str) -> Self {
         let (method, target) = (method.to_owned(), target.to_owned());
-        Self { method, target, fields: vec![("host".to_owned(), "app".to_owned())], body: Vec::new() }
+        Self {
+            method,
+            target,
+            fields: vec![("host".to_owned(), "app".to_owned())],
+            body: Vec::new(),
+        }
     }
 
     pub(crate) fn get(target: &str) -> Self {
@@ -125,7 +136,10 @@ impl Request {
         let body = body.into();
         let length = body.len().to_string();
         let request = Self::new("POST", target).header("content-type", "application/json");
-        Self { body, ..request.header("content-length", &length) }
+        Self {
+            body,
+            ..request.header("content-length", &length)
+        }
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -136,12 +150,18 @@ impl Request {
     /// What the lab plays: one entry an attempt, counted by `key`. The key is a credential too, so that requests with
     /// different keys share no lane, and no test learns from another's failures.
     pub(crate) fn script(self, key: &str, script: &str) -> Self {
-        self.header("x-lab-key", key).header("x-goog-api-key", key).header("x-lab-script", script)
+        self.header("x-lab-key", key)
+            .header("x-goog-api-key", key)
+            .header("x-lab-script", script)
     }
 
     /// The head alone.
     pub(crate) fn head(&self) -> String {
-        let fields: String = self.fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let fields: String = self
+            .fields
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
         format!("{} {} HTTP/1.1\r\n{fields}\r\n", self.method, self.target)
     }
 

@@ -27,7 +27,10 @@ impl Rig {
 
     /// Waits until the lab has counted this.
     pub(crate) async fn lab_has(&self, what: &str, met: impl Fn(&Stats) -> bool) -> Stats {
-        self.lab.wait_for(met, PATIENCE).await.unwrap_or_else(|stats| panic!("{what}: {stats:?}"))
+        self.lab
+            .wait_for(met, PATIENCE)
+            .await
+            .unwrap_or_else(|stats| panic!("{what}: {stats:?}"))
     }
 
     /// The attempts that were made with this key.

@@ -21,6 +21,7 @@ pub(crate) struct Recipe {
     total: String,
     retry: String,
     server: String,
+    workers: usize,
     fallback: String,
     more: String,
 }
@@ -37,10 +38,11 @@ impl Recipe {
         Self {
             base_url: base_url.to_owned(),
             upstream: String::new(),
-            timeouts: String::new(),
+            timeouts: ", idle: 30s".to_owned(),
             total: "60s".to_owned(),
             retry: "base: 10ms, cap: 40ms, jitter: 0s".to_owned(),
-            server: "workers: 1".to_owned(),
+            server: String::new(),
+            workers: 1,
             fallback: "[]".to_owned(),
             more: String::new(),
         }
@@ -52,7 +54,11 @@ impl Recipe {
         self
     }
 
+    /// Timeouts of the upstream; `idle` is 30 s unless it is among them.
     pub(crate) fn timeouts(mut self, keys: &str) -> Self {
+        if keys.contains("idle") {
+            self.timeouts.clear();
+        }
         let _ = write!(self.timeouts, ", {keys}");
         self
     }
@@ -73,6 +79,10 @@ impl Recipe {
         self
     }
 
+    pub(crate) fn workers(self, workers: usize) -> Self {
+        Self { workers, ..self }
+    }
+
     pub(crate) fn fallback(mut self, chain: &str) -> Self {
         chain.clone_into(&mut self.fallback);
         self
@@ -85,12 +95,22 @@ impl Recipe {
     }
 
     pub(crate) fn yaml(&self, blocks: &str) -> String {
-        let Self { base_url, upstream, timeouts, total, retry, server, fallback, more } = self;
+        let Self {
+            base_url,
+            upstream,
+            timeouts,
+            total,
+            retry,
+            server,
+            workers,
+            fallback,
+            more,
+        } = self;
         format!(
             "listen: 127.0.0.1:0\nadmin: none\n\
             upstreams:\n  lab: {{ base_url: '{base_url}', timeouts: {{ total: {total}{timeouts} }}{upstream} }}{more}\n\
             routes: [ {{ upstream: lab }} ]\n\
-            retry: {{ {retry} }}\nserver: {{ {server} }}\nfallback: {fallback}\n{blocks}\n"
+            retry: {{ {retry} }}\nserver: {{ workers: {workers}{server} }}\nfallback: {fallback}\n{blocks}\n"
         )
     }
 
@@ -107,13 +127,26 @@ impl Recipe {
 impl Tank {
     pub(crate) fn from_yaml(yaml: &str) -> Self {
         let env = |name: &str| (name == "TEST_KEY").then(|| "configured-key".to_owned());
-        let config = Config::parse("test", yaml, &env).unwrap_or_else(|problems| panic!("{problems}\n{yaml}"));
+        let config = Config::parse("test", yaml, &env)
+            .unwrap_or_else(|problems| panic!("{problems}\n{yaml}"));
         let proxy = Arc::new(Proxy::start(&config, &env).expect("it starts"));
-        let listeners: Vec<_> = config.listen.iter().map(|listen| Listener::bind(listen).expect("it binds")).collect();
-        let addr = listeners.iter().find_map(Listener::tcp_addr).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listeners: Vec<_> = config
+            .listen
+            .iter()
+            .map(|listen| Listener::bind(listen).expect("it binds"))
+            .collect();
+        let addr = listeners
+            .iter()
+            .find_map(Listener::tcp_addr)
+            .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         let served = proxy.clone();
-        let serving = tokio::spawn(async move { served.serve(listeners).await.expect("the listeners hold") });
-        Self { addr, proxy, serving }
+        let serving =
+            tokio::spawn(async move { served.serve(listeners).await.expect("the listeners hold") });
+        Self {
+            addr,
+            proxy,
+            serving,
+        }
     }
 
     pub(crate) async fn caller(&self) -> Caller {
@@ -127,7 +160,8 @@ impl Tank {
 
     /// Serves the operator's port beside it.
     pub(crate) fn admin(&self) -> (SocketAddr, surgetank::proxy::AdminServer) {
-        let listener = Listener::bind(&Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("it binds");
+        let listener =
+            Listener::bind(&Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("it binds");
         let addr = listener.tcp_addr().expect("TCP");
         (addr, self.proxy.start_admin(listener).expect("it starts"))
     }
@@ -137,10 +171,16 @@ impl Tank {
         let rendered = String::from_utf8(self.proxy.metrics().render()).expect("text");
         let is_wanted = |series: &str| {
             let (family, own) = series.split_once('{').unwrap_or((series, ""));
-            family == name && labels.iter().all(|(key, value)| own.contains(&format!("{key}=\"{value}\"")))
+            family == name
+                && labels
+                    .iter()
+                    .all(|(key, value)| own.contains(&format!("{key}=\"{value}\"")))
         };
         let samples = rendered.lines().filter_map(|line| line.rsplit_once(' '));
-        samples.filter(|(series, _)| is_wanted(series)).map(|(_, value)| value.parse::<f64>().expect("a number")).sum()
+        samples
+            .filter(|(series, _)| is_wanted(series))
+            .map(|(_, value)| value.parse::<f64>().expect("a number"))
+            .sum()
     }
 
     /// Requests that ended so.
@@ -149,16 +189,27 @@ impl Tank {
     }
 
     /// A counter, which is a whole number.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters of tests are small and positive")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counters of tests are small and positive"
+    )]
     pub(crate) fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.metric(name, labels) as u64
     }
 
     /// Waits until no request runs and no memory is held, then checks what must hold after every test.
     pub(crate) async fn at_rest(&self) {
-        until("no request runs", || self.metric("surgetank_in_flight_requests", &[]) == 0.0).await;
+        until("no request runs", || {
+            self.metric("surgetank_in_flight_requests", &[]) == 0.0
+        })
+        .await;
         until("no memory is held", || self.proxy.budget().used() == 0).await;
-        assert_eq!(self.count("surgetank_panics_total", &[]), 0, "a request panicked");
+        assert_eq!(
+            self.count("surgetank_panics_total", &[]),
+            0,
+            "a request panicked"
+        );
     }
 }
 

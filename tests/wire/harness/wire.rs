@@ -36,23 +36,35 @@ pub(crate) enum Filled {
 
 impl Wire {
     pub(crate) async fn connect(addr: SocketAddr) -> Self {
-        let stream = soon("connect", TcpStream::connect(addr)).await.expect("somebody listens");
+        let stream = soon("connect", TcpStream::connect(addr))
+            .await
+            .expect("somebody listens");
         Self::new(stream)
     }
 
     pub(crate) async fn connect_unix(path: &Path) -> Self {
-        let stream = soon("connect", UnixStream::connect(path)).await.expect("somebody listens");
-        Self { stream: Stream::Unix(stream), inbox: BytesMut::new() }
+        let stream = soon("connect", UnixStream::connect(path))
+            .await
+            .expect("somebody listens");
+        Self {
+            stream: Stream::Unix(stream),
+            inbox: BytesMut::new(),
+        }
     }
 
     pub(crate) fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("the socket lives");
-        Self { stream: Stream::Tcp(stream), inbox: BytesMut::new() }
+        Self {
+            stream: Stream::Tcp(stream),
+            inbox: BytesMut::new(),
+        }
     }
 
     /// Sends all of `bytes`.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes).await.expect("the peer takes the bytes");
+        self.try_send(bytes)
+            .await
+            .expect("the peer takes the bytes");
     }
 
     /// Sends `bytes` to a peer that may have gone.
@@ -66,8 +78,12 @@ impl Wire {
     /// Reads once.
     pub(crate) async fn fill(&mut self) -> Filled {
         let read = match &mut self.stream {
-            Stream::Tcp(stream) => soon("bytes from the peer", stream.read_buf(&mut self.inbox)).await,
-            Stream::Unix(stream) => soon("bytes from the peer", stream.read_buf(&mut self.inbox)).await,
+            Stream::Tcp(stream) => {
+                soon("bytes from the peer", stream.read_buf(&mut self.inbox)).await
+            }
+            Stream::Unix(stream) => {
+                soon("bytes from the peer", stream.read_buf(&mut self.inbox)).await
+            }
         };
         match read {
             Ok(0) => Filled::Fin,
@@ -84,7 +100,12 @@ impl Wire {
             }
             let filled = self.fill().await;
             let seen = super::text(&self.inbox);
-            assert_eq!(filled, Filled::Bytes, "{:?} never came; seen: {seen}", super::text(needle));
+            assert_eq!(
+                filled,
+                Filled::Bytes,
+                "{:?} never came; seen: {seen}",
+                super::text(needle)
+            );
         }
     }
 
@@ -125,7 +146,9 @@ impl Wire {
     /// Closes with a reset instead of a FIN.
     pub(crate) fn reset(self) {
         if let Stream::Tcp(stream) = self.stream {
-            socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).expect("the socket lives");
+            socket2::SockRef::from(&stream)
+                .set_linger(Some(std::time::Duration::ZERO))
+                .expect("the socket lives");
         }
     }
 }
