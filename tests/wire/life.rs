@@ -232,7 +232,7 @@ async fn a_reader_that_stalls_is_dropped_and_its_upstream_let_go() {
     let lab =
         surgetank::lab::Lab::start(surgetank::lab::LabConfig::default()).expect("a free port");
     let (addr, shared) = with_limits(&lab.url(), |limits| {
-        limits.write_idle = Duration::from_millis(400)
+        limits.write_idle = Duration::from_millis(400);
     });
     let mut caller = Caller::connect(addr).await;
     // Far more than all the buffers between them hold.
@@ -385,7 +385,7 @@ async fn the_metrics_parse_stay_bounded_and_name_no_secret() {
     for number in 0..60 {
         let hostile = format!("secret-{number}\\\"{{}}");
         let request = Tongue::Chat
-            .with(false, serde_json::json!({ "model": format!("model-{hostile}"), "user": format!("user-{hostile}") }))
+            .with(false, &serde_json::json!({ "model": format!("model-{hostile}"), "user": format!("user-{hostile}") }))
             .header("x-surgetank-user", &format!("who-{number}"))
             .header("x-api-key", &format!("secret-key-{number}"));
         rig.tank.call(&request).await;
