@@ -53,10 +53,16 @@ pub enum Cause {
     /// The lane did not let it go.
     #[error("{0}")]
     Refused(Refused),
-    /// No connection was tried: everything it could be tried on is known to be down.
-    #[error("no upstream can take this request")]
-    NoTarget,
 }
 
 /// Either, as the layers between retry and the client hand it on.
 pub type Attempted = Result<Answer, Failure>;
+
+/// What an attempt means, however it went.
+#[must_use]
+pub fn verdict_of(attempted: &Attempted) -> Verdict {
+    match attempted {
+        Ok(answer) => answer.verdict,
+        Err(failure) => failure.verdict,
+    }
+}

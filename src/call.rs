@@ -93,6 +93,8 @@ pub struct Journal {
     pub substituted: Option<&'static str>,
     /// The status of the latest attempt's answer, where there was one.
     pub upstream_status: Option<u16>,
+    /// Whether the answer was cut by its token limit, as far as it could be read.
+    pub truncated: bool,
     /// From arrival to the first byte of the answer.
     pub first_byte: Option<Duration>,
 }

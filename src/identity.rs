@@ -90,6 +90,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::dialect::Dialect;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -106,10 +107,7 @@ mod tests {
             IdentitySource::Body(BodyField::User),
             IdentitySource::Credential,
         ];
-        let ask = Ask {
-            user: Some("u1".into()),
-            ..Ask::default()
-        };
+        let ask = Ask::read(Dialect::CHAT_COMPLETIONS, br#"{"user":"u1"}"#);
         let none = Ask::default();
         let named = headers(&[("x-surgetank-user", "ann"), ("authorization", "Bearer k")]);
         let plain = headers(&[("authorization", "Bearer k")]);

@@ -46,6 +46,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Proxy {
     shared: Shared,
+    upstreams: Arc<[Arc<Upstream>]>,
     fleet: Arc<Fleet>,
     limits: Arc<Limits>,
 }
@@ -56,7 +57,7 @@ impl Proxy {
         config: &Config,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, StartError> {
-        let upstreams = upstreams(config, env)?;
+        let upstreams: Arc<[_]> = upstreams(config, env)?.into();
         let tls = upstream::trust()?;
         let limits = Arc::new(limits(config));
         let shared = Shared {
@@ -68,7 +69,7 @@ impl Proxy {
             metrics: Arc::new(Metrics::new()?),
         };
         let edge = {
-            let shared = shared.clone();
+            let (shared, upstreams) = (shared.clone(), upstreams.clone());
             move || app::stack(&shared, Pool::new(&upstreams, &tls))
         };
         let workers = config
@@ -78,6 +79,7 @@ impl Proxy {
         let fleet = Arc::new(Fleet::start(workers, edge, &limits, &shared.lifecycle)?);
         Ok(Self {
             shared,
+            upstreams,
             fleet,
             limits,
         })
@@ -90,6 +92,8 @@ impl Proxy {
             lifecycle: self.shared.lifecycle.clone(),
             fleet: self.fleet.clone(),
             budget: self.shared.budget.clone(),
+            lanes: self.shared.lanes.clone(),
+            upstreams: self.upstreams.clone(),
             routes: self.shared.routes.clone(),
         };
         let limits = Arc::new(Limits {

@@ -6,7 +6,7 @@
 //! | `/metrics` | Prometheus |
 //! | `/healthz` | 200 while the process lives |
 //! | `/readyz` | 200 while it accepts, 503 once it is stopping |
-//! | `/api/state` | JSON: version, stage, requests in flight |
+//! | `/api/state` | JSON: version, stage, requests in flight, what each lane does |
 //!
 //! It runs through the same connection code as the data path, so the same timers hold slow peers,
 //! and a flood here meets its own worker.
@@ -33,9 +33,11 @@ use crate::{
     app::Arrival,
     body::{Body, BodyError},
     budget::Budget,
+    lane::{LaneKey, Snapshot, WaitReason, layer::Lanes},
     route::Routes,
     server::{Fleet, Lifecycle, Stage},
     telemetry::Metrics,
+    upstream::Upstream,
 };
 
 /// What the admin endpoints look at.
@@ -49,6 +51,10 @@ pub struct Admin {
     pub fleet: Arc<Fleet>,
     /// Held bodies.
     pub budget: Budget,
+    /// What callers of one quota have learned.
+    pub lanes: Lanes,
+    /// Names, by the index in a lane's key.
+    pub upstreams: Arc<[Arc<Upstream>]>,
     /// Their limiters know the users.
     pub routes: Routes,
 }
@@ -105,6 +111,7 @@ async fn index() -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
+    refresh_lanes(&admin);
     admin
         .metrics
         .connections
@@ -127,6 +134,50 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         .into_response()
 }
 
+/// Sums the lanes by upstream: a label a lane would let callers make series by inventing models.
+fn refresh_lanes(admin: &Admin) {
+    admin.metrics.lanes.reset();
+    for (key, lane) in admin.lanes.table().snapshots() {
+        let Some(upstream) = admin.upstreams.get(key.upstream) else {
+            continue;
+        };
+        let gauge = |what| {
+            admin
+                .metrics
+                .lanes
+                .with_label_values(&[upstream.name.as_ref(), what])
+        };
+        let held = matches!(
+            lane.reason,
+            WaitReason::Gate | WaitReason::Probe | WaitReason::Breaker
+        );
+        gauge("lanes").inc();
+        gauge("held").add(f64::from(u8::from(held)));
+        gauge("waiting").add(lane.waiting as f64);
+        gauge("live").add(lane.live as f64);
+        if let Some(pace) = lane.pace {
+            let slowest = gauge("pace_per_second");
+            let known = slowest.get();
+            slowest.set(if known > 0.0 { known.min(pace) } else { pace });
+        }
+    }
+}
+
+fn lane_as_json(admin: &Admin, key: LaneKey, lane: &Snapshot) -> serde_json::Value {
+    json!({
+        "upstream": admin.upstreams.get(key.upstream).map(|upstream| upstream.name.as_ref()),
+        "model": format!("{:016x}", key.model),
+        "waits_for": lane.reason.as_str(),
+        "held_for_ms": u64::try_from(lane.closed_for.as_millis()).unwrap_or(u64::MAX),
+        "waiting": lane.waiting,
+        "waiting_users": lane.users,
+        "live": lane.live,
+        "window": lane.window,
+        "pace_per_second": lane.pace,
+        "retry_tokens": lane.retry_tokens,
+    })
+}
+
 async fn ready(State(admin): State<Admin>) -> Response {
     match admin.lifecycle.stage() {
         Stage::Running => (StatusCode::OK, "ready\n").into_response(),
@@ -139,7 +190,13 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn state(State(admin): State<Admin>) -> Response {
+    let lanes = admin.lanes.table().snapshots();
+    let lanes: Vec<_> = lanes
+        .iter()
+        .map(|(key, lane)| lane_as_json(&admin, *key, lane))
+        .collect();
     Json(json!({
+        "lanes": lanes,
         "version": env!("CARGO_PKG_VERSION"),
         "stage": word(admin.lifecycle.stage()),
         "in_flight_requests": admin.metrics.in_flight.get(),

@@ -193,7 +193,7 @@ fn print_table(naive: &Act, calm: &Act) {
         wait.map_or("-".into(), |wait| format!("{:.1} s", wait.as_secs_f64()))
     };
     let row = |name: &str, of: &dyn Fn(&Act) -> String| {
-        println!("  {name:<42}{:>12}{:>18}", of(naive), of(calm))
+        println!("  {name:<42}{:>12}{:>18}", of(naive), of(calm));
     };
     println!();
     row("", &|act| {

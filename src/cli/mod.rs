@@ -11,7 +11,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Listen, Problems};
+use crate::{
+    config::{Config, Listen, Problems},
+    lab::ScenarioError,
+};
 
 /// A reverse proxy beside your application that keeps its AI API calls alive.
 ///
@@ -114,16 +117,24 @@ impl Arguments {
             None => run::run(&self.run),
             Some(Command::Run(arguments)) => run::run(&arguments),
             Some(Command::Check(file)) => check::run(&file),
-            Some(Command::Lab(arguments)) => on_a_runtime(async {
-                lab::run(arguments)
-                    .await
-                    .map_err(|error| Failed::unavailable(format!("{error:#}")))
-            }),
+            Some(Command::Lab(arguments)) => on_a_runtime(run_lab(arguments)),
             Some(Command::Demo) => on_a_runtime(demo::run()),
             Some(Command::Schema) => schema::run(),
             Some(Command::Health(arguments)) => on_a_runtime(health::run(arguments)),
         }
     }
+}
+
+async fn run_lab(arguments: lab::LabArgs) -> Result<(), Failed> {
+    lab::run(arguments).await.map_err(|error| {
+        let is_usage = error.chain().any(|cause| cause.is::<ScenarioError>());
+        let message = format!("{error:#}");
+        if is_usage {
+            Failed::usage(message)
+        } else {
+            Failed::unavailable(message)
+        }
+    })
 }
 
 fn on_a_runtime(work: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {

@@ -64,9 +64,8 @@ impl FromStr for BaseUrl {
         if authority.as_str().contains('@') {
             return Err(BaseUrlError::Userinfo);
         }
-        let has_bad_port = authority.port().is_none() && authority.as_str().ends_with(':');
-        let port_is_huge = authority.port().is_some() && authority.port_u16().is_none();
-        if authority.host().is_empty() || has_bad_port || port_is_huge {
+        let has_port = authority.as_str().len() > authority.host().len();
+        if authority.host().is_empty() || (has_port && authority.port_u16().is_none()) {
             return Err(BaseUrlError::Form);
         }
         let path = parts

@@ -35,10 +35,8 @@ pub(super) fn fill(mut root: Node, ids: &mut Ids, problems: &mut Collector) -> N
         .filter_map(|key| Some((key, root.get(key)?.clone())))
         .collect();
     if let Some(Kind::List(routes)) = root.get_mut("routes").map(|routes| &mut routes.kind) {
-        for route in routes
-            .iter_mut()
-            .filter(|route| matches!(route.kind, Kind::Map(_)))
-        {
+        let is_mapping = |route: &&mut Node| matches!(route.kind, Kind::Map(_));
+        for route in routes.iter_mut().filter(is_mapping) {
             for (key, block) in &blocks {
                 inherit(route, key, block, ids);
             }
@@ -52,39 +50,35 @@ fn route_to_own_upstreams(root: &mut Node, ids: &mut Ids, problems: &mut Collect
     let Some(upstreams) = root.get("upstreams") else {
         return;
     };
-    let names: Vec<String> = upstreams
-        .entries()
-        .iter()
-        .map(|(name, _)| name.clone())
-        .collect();
-    match names.as_slice() {
-        [] => {}
+    let entries = upstreams.entries().iter();
+    let names: Vec<&str> = entries.map(|(name, _)| name.as_str()).collect();
+    let kind = match names.as_slice() {
         [only] => {
-            let mut upstream = upstreams.like(ids, Kind::Empty);
-            upstream.kind = Kind::Text {
-                value: only.clone(),
-                written: only.clone(),
-            };
-            let route = upstreams.like(ids, Kind::Map(vec![("upstream".to_owned(), upstream)]));
-            let routes = upstreams.like(ids, Kind::List(vec![route]));
-            root.set("routes", routes);
+            let text = (*only).to_owned();
+            let (value, written) = (text.clone(), text);
+            let upstream = upstreams.like(ids, Kind::Text { value, written });
+            let route = Kind::Map(vec![("upstream".to_owned(), upstream)]);
+            Kind::List(vec![upstreams.like(ids, route)])
         }
         names
             if ["anthropic", "openai"]
                 .iter()
-                .all(|name| names.iter().any(|own| own == name)) => {}
-        names => {
-            let place = upstreams.key_or_value_place();
-            let names = list(names);
-            problems.error(
-                place,
-                format!("`routes` is missing: say which requests go to {names}"),
-            );
-            // Told once is enough: an empty list would be told again, and the built-in routes would miss their upstreams.
-            let routes = upstreams.like(ids, Kind::Faulty);
-            root.set("routes", routes);
+                .all(|known| names.contains(known)) =>
+        {
+            return;
         }
-    }
+        names => {
+            if !names.is_empty() {
+                let names = list(names);
+                let message = format!("`routes` is missing: say which requests go to {names}");
+                problems.error(upstreams.key_or_value_place(), message);
+            }
+            // The built-in routes would miss their upstreams, and an empty list would be told again.
+            Kind::Faulty
+        }
+    };
+    let routes = upstreams.like(ids, kind);
+    root.set("routes", routes);
 }
 
 fn built_in(key: &str, ids: &mut Ids) -> Node {
@@ -99,7 +93,6 @@ fn built_in(key: &str, ids: &mut Ids) -> Node {
 /// Lays what `route` has under `key` over the block at the top level.
 fn inherit(route: &mut Node, key: &str, block: &Node, ids: &mut Ids) {
     let merged = match route.get(key) {
-        Some(own) if !own.is_empty() && key == REPLACED => return,
         Some(own) if !own.is_empty() => lay_over(own, block, ids),
         _ => block.clone(),
     };
@@ -119,4 +112,24 @@ fn lay_over(over: &Node, base: &Node, ids: &mut Ids) -> Node {
         }
     }
     over.like(ids, Kind::Map(merged))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A place in it would be told as a place in the author's file.
+    #[test]
+    fn what_is_built_in_stands_nowhere() {
+        fn stands_nowhere(node: &Node) -> bool {
+            let here = node.place.is_none() && node.key_place.is_none();
+            here && node.children().all(stands_nowhere)
+        }
+
+        for key in ["upstreams", "routes"] {
+            let block = built_in(key, &mut Ids::default());
+            assert_eq!(block.children().count(), 2);
+            assert!(stands_nowhere(&block), "{block:#?}");
+        }
+    }
 }

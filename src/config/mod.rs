@@ -6,10 +6,10 @@
 //!
 //! The way of a file, one module a step:
 //!
-//! 1. [`yaml`] reads the text into a [`tree`] whose values know where they stand; [`expand`] replaces `${NAME}`.
-//! 2. [`inherit`] fills in the built-in upstreams and routes and lays each route's blocks over those at the top level.
-//! 3. [`decode`] reads the plain structs of [`schema`] from the tree. What concerns one value is refused by its type.
-//! 4. [`check`] tells what does not fit together, [`unbuilt`] what has no effect yet.
+//! 1. `yaml` reads the text into a `tree` whose values know where they stand; `expand` replaces `${NAME}`.
+//! 2. `inherit` fills in the built-in upstreams and routes and lays each route's blocks over those at the top level.
+//! 3. `decode` reads the plain structs of `schema` from the tree. What concerns one value is refused by its type.
+//! 4. `check` tells what does not fit together, `unbuilt` what has no effect yet.
 //! 5. What remains is a [`Config`], in which nothing is left to be looked up, merged or defaulted.
 
 mod answers;
@@ -51,6 +51,7 @@ pub use self::matching::{HeaderPattern, HeaderPatternError, Match, PathPrefix, P
 pub use self::problem::{Place, Problem, Problems, Severity};
 pub use self::process::{LogFormat, Replay, Server, Shutdown, Store, Telemetry};
 pub use self::retry::{PostRetry, Retry};
+pub use self::tree::Environment;
 pub use self::units::Rate;
 pub use self::upstream::{Timeouts, Upstream};
 
@@ -58,7 +59,7 @@ use self::check::{chain_of, check};
 use self::decode::{At, decode};
 use self::problem::Collector;
 use self::schema::{File, RouteEntry};
-use self::tree::{Environment, Ids, Node};
+use self::tree::{Ids, Node};
 
 /// A configuration file is a few KiB; beyond this it is another file.
 const LARGEST_FILE: u64 = 1024 * 1024;
@@ -115,6 +116,10 @@ pub struct Route {
 impl Config {
     /// The configuration without a file: Anthropic and OpenAI with the callers' own keys, on `127.0.0.1:4290`.
     #[must_use]
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "it depends on nothing but this source, and a test builds it"
+    )]
     pub fn built_in() -> Self {
         let mut ids = Ids::default();
         let root = Node::nothing(&mut ids);
@@ -187,10 +192,11 @@ impl Config {
 
     fn from_tree(root: Node, mut ids: Ids, mut problems: Collector) -> Result<Self, Problems> {
         let root = inherit::fill(root, &mut ids, &mut problems);
-        let Some(file) = decode::<File>(&root, &mut problems) else {
+        let (file, faulty) = decode::<File>(&root, &mut problems);
+        let Some(file) = file else {
             return Err(problems.into_problems());
         };
-        check(&file, &root, &mut problems);
+        check(&file, &root, &faulty, &mut problems);
         unbuilt::warn(&root, &mut problems);
         let source = problems.source().to_owned();
         let warnings = problems.finish()?;
@@ -253,7 +259,10 @@ fn read_file(path: &Path) -> Result<String, String> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = memchr::memchr_iter(b'\n', valid).count() + 1;
         format!("the file is not UTF-8; the first byte that is not stands on line {line}")
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,7 +140,8 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// A file with more faults than this is not a configuration; reading on helps nobody.
+    /// A file with more errors than this is not a configuration; reading on helps nobody. Warnings are counted apart,
+    /// since they must never crowd an error out.
     const ENOUGH: usize = 100;
 
     pub(super) fn new(source: &str) -> Self {
@@ -159,9 +160,17 @@ impl Collector {
         self.add(place, Severity::Warning, message.into());
     }
 
-    /// Whether enough was found to stop looking.
+    /// Whether enough errors were found to stop looking.
     pub(super) fn is_full(&self) -> bool {
-        self.found.len() >= Self::ENOUGH
+        self.count(Severity::Error) >= Self::ENOUGH
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        let of_severity = self
+            .found
+            .iter()
+            .filter(|problem| problem.severity == severity);
+        of_severity.count()
     }
 
     /// The name of the file.
@@ -172,6 +181,17 @@ impl Collector {
     /// Everything, in the order of the file.
     pub(super) fn into_problems(mut self) -> Problems {
         self.found.sort_by_key(|problem| problem.place);
+        if self.is_full() {
+            self.found.push(Problem {
+                source: Arc::clone(&self.source),
+                place: None,
+                severity: Severity::Warning,
+                message: format!(
+                    "these are the first {} errors; there may be more",
+                    Self::ENOUGH
+                ),
+            });
+        }
         Problems(self.found)
     }
 
@@ -189,7 +209,8 @@ impl Collector {
     }
 
     fn add(&mut self, place: Option<Place>, severity: Severity, message: String) {
-        if self.is_full() || !self.told.insert((place, message.clone())) {
+        let is_full = self.count(severity) >= Self::ENOUGH;
+        if is_full || !self.told.insert((place, message.clone())) {
             return;
         }
         self.found.push(Problem {

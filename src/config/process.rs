@@ -113,7 +113,7 @@ pub struct Shutdown {
 impl Default for Shutdown {
     fn default() -> Self {
         Self {
-            drain: Duration::from_secs(600),
+            drain: Duration::from_mins(10),
             settle: Duration::ZERO,
         }
     }

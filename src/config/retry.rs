@@ -50,8 +50,8 @@ impl Default for Retry {
             factor: 2.0,
             cap: Duration::from_secs(30),
             jitter: Duration::from_secs(2),
-            patience: Duration::from_secs(60),
-            hint_cap: Duration::from_secs(60),
+            patience: Duration::from_mins(1),
+            hint_cap: Duration::from_mins(1),
             post: PostRetry::Always,
         }
     }

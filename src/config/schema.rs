@@ -129,7 +129,7 @@ impl RouteEntry {
 
 fn default_links() -> Vec<At<Link>> {
     let links = default_chain().into_iter();
-    links.map(|link| At::nowhere(link)).collect()
+    links.map(At::nowhere).collect()
 }
 
 /// The JSON Schema (2020-12) of the file.

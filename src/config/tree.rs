@@ -7,8 +7,8 @@
 
 use super::problem::Place;
 
-/// Looks an environment variable up.
-pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Looks an environment variable up; `None` when it is not set.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Names a node of one tree; a node that is inherited keeps its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -139,13 +139,21 @@ impl Node {
         }
     }
 
+    /// The text of a scalar as it stands in the file.
+    pub(super) fn written(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Text { written, .. } => Some(written),
+            _ => None,
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         matches!(self.kind, Kind::Empty)
     }
 
     /// Whether a secret may stand here, on purpose or by a slip, so that no message may show what does.
     pub(super) fn is_private(&self) -> bool {
-        let holds_secrets = |key: &str| matches!(key, "credential" | "store" | "otlp" | "headers");
+        let holds_secrets = |key: &str| matches!(key, "credential" | "store" | "headers");
         let in_url = |text: &str| text.contains(['@', '?']);
         self.path.split('.').any(holds_secrets)
             || (self.path.ends_with("base_url") && self.text().is_some_and(in_url))

@@ -8,7 +8,7 @@ use super::problem::Collector;
 use super::tree::{Kind, Node};
 
 /// Every setting without effect. `*` stands for any name or item; a setting with the value `unless` asks for nothing.
-const WITHOUT_EFFECT: [Unbuilt; 7] = [
+pub(super) const WITHOUT_EFFECT: [Unbuilt; 9] = [
     Unbuilt {
         key: "limits.per_user.tokens",
         unless: "none",
@@ -34,12 +34,20 @@ const WITHOUT_EFFECT: [Unbuilt; 7] = [
         unless: "none",
     },
     Unbuilt {
-        key: "upstreams.*.quota_share",
-        unless: "1",
+        key: "stream.notice",
+        unless: "We're experiencing high demand, please wait a moment.",
+    },
+    Unbuilt {
+        key: "stream.notice_after",
+        unless: "2s",
+    },
+    Unbuilt {
+        key: "stream.keepalive",
+        unless: "15s",
     },
 ];
 
-struct Unbuilt {
+pub(super) struct Unbuilt {
     key: &'static str,
     unless: &'static str,
 }

@@ -63,8 +63,8 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    const FIRST_BYTE_OF_STREAM: Duration = Duration::from_secs(60);
-    const FIRST_BYTE_OF_ANSWER: Duration = Duration::from_secs(300);
+    const FIRST_BYTE_OF_STREAM: Duration = Duration::from_mins(1);
+    const FIRST_BYTE_OF_ANSWER: Duration = Duration::from_mins(5);
 
     /// The time for the first byte: the configured one, or the built-in one for the kind of request.
     #[must_use]
@@ -83,7 +83,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(5),
             first_byte: None,
             idle: Duration::from_secs(90),
-            total: Duration::from_secs(600),
+            total: Duration::from_mins(10),
         }
     }
 }

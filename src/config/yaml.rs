@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::{Error, Location, Spanned};
 
 use super::expand::expand;
 use super::problem::{Collector, Place};
@@ -40,12 +40,11 @@ fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: 32,
-            max_nodes: 50_000,
-            max_events: 200_000,
+            max_nodes: 20_000,
+            max_events: 100_000,
             max_aliases: 1_000,
             max_anchors: 1_000,
             max_merge_keys: 1_000,
-            max_documents: 1,
         },
         duplicate_keys: DuplicateKeyPolicy::PassThrough, // they are all told, with a line each, below
         strict_booleans: true,
@@ -58,21 +57,33 @@ fn options() -> serde_saphyr::Options {
 }
 
 /// The parser's message, without its own place and with a way out where the cause is known.
-fn explain(error: &serde_saphyr::Error, text: &str) -> (Option<Place>, String) {
+fn explain(error: &Error, text: &str) -> (Option<Place>, String) {
     let location = error.location();
     let place = location.and_then(place_of);
-    let message = match error.without_snippet() {
-        serde_saphyr::Error::MultipleDocuments { .. } => {
-            return (place, "the file holds several YAML documents, and a configuration is one; take the second `---` out".into());
+    let error = error.without_snippet();
+    let known = match error {
+        Error::MultipleDocuments { .. } => Some(
+            "the file holds several YAML documents, and a configuration is one; take the second `---` out",
+        ),
+        Error::Budget { .. } => {
+            Some("this is nested too deeply, or too much, to be a configuration")
         }
-        other => other.to_string(),
+        // Keys are all that is read as text here; values are taken as they come.
+        Error::NullIntoString { .. } => Some("there is a value here without its key"),
+        Error::Unexpected { .. } => Some("a key must be a plain word"),
+        _ => None,
     };
+    if let Some(message) = known {
+        return (place, message.to_owned());
+    }
+    let message = error.to_string();
     let message = match message.rfind(" at line ") {
         Some(end) if place.is_some() => &message[..end],
         _ => &message,
     };
     let line = place.and_then(|place| text.lines().nth(place.line.saturating_sub(1) as usize));
-    let hint = if line.is_some_and(|line| line.contains("${") && line.contains(['{', '['])) {
+    let in_brackets = |line: &str| line.replace("${", "").contains(['{', '[']);
+    let hint = if line.is_some_and(|line| line.contains("${") && in_brackets(line)) {
         "; within `{ }` and `[ ]` a variable must stand in quotes, as in `\"${NAME}\"`"
     } else {
         ""

@@ -22,6 +22,7 @@
 //!
 //! Nothing here does I/O, knows the time or decides on a retry.
 
+pub mod answer;
 pub mod ask;
 mod ending;
 pub mod errors;

@@ -17,7 +17,7 @@ use http::{HeaderName, HeaderValue, Response};
 use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
-    attempt::{Answer, Attempted, Failure},
+    attempt::{Answer, Attempted, Failure, verdict_of},
     body::Body,
     call::{Attempt, Call, FallbackWish},
     lane::layer::Lanes,
@@ -100,7 +100,7 @@ where
 {
     async fn run(self) -> Result<Finished, Failure> {
         let mut tried = self.attempt(&self.call.route.upstream).await;
-        let first = *verdict(&tried);
+        let first = verdict_of(&tried);
         if !fails(first) || self.call.wishes.fallback == FallbackWish::None {
             return passed_on(tried);
         }
@@ -112,13 +112,13 @@ where
                         continue;
                     }
                     tried = self.attempt(upstream).await;
-                    if !fails(*verdict(&tried)) {
+                    if !fails(verdict_of(&tried)) {
                         self.substituted("upstream", first);
                         return passed_on(tried);
                     }
                 }
                 // Money that has run out is not "high demand": the operator has to see it.
-                Link::Reply(_) if verdict(&tried).class == Class::Exhausted => {}
+                Link::Reply(_) if verdict_of(&tried).class == Class::Exhausted => {}
                 Link::Reply(text) => {
                     if let Some(response) = reply::render(&self.call, text) {
                         self.substituted("reply", first);
@@ -151,13 +151,6 @@ where
             .with_label_values(&[kind, first.class.as_str()])
             .inc();
         self.call.journal().substituted = Some(kind);
-    }
-}
-
-fn verdict(tried: &Attempted) -> &Verdict {
-    match tried {
-        Ok(answer) => &answer.verdict,
-        Err(failure) => &failure.verdict,
     }
 }
 

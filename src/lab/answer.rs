@@ -223,3 +223,31 @@ fn rate_limit_headers(reply: &mut Reply, vendor: Vendor, level: &Level, now: Sys
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn rate_limit_headers_never_tell_a_time_too_early() {
+        let full_in = Duration::from_millis(1_200);
+        let level = Level {
+            limit: 10.0,
+            remaining: 8.8,
+            full_in,
+        };
+        let told = |vendor| {
+            let mut reply = Reply::new(200);
+            rate_limit_headers(&mut reply, vendor, &level, UNIX_EPOCH);
+            reply
+                .headers
+                .into_iter()
+                .map(|(_, value)| value)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(told(Vendor::Anthropic), ["10", "8", "1970-01-01T00:00:02Z"]);
+        assert_eq!(told(Vendor::OpenAi), ["10", "8", "1.2s"]);
+    }
+}

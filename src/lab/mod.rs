@@ -22,7 +22,7 @@
 //!
 //! # How it is built
 //!
-//! A fault is a change to a value ([`reply::Reply`]), not code at the socket: `answer` makes the healthy reply, `stage`
+//! A fault is a change to a value (`reply::Reply`), not code at the socket: `answer` makes the healthy reply, `stage`
 //! and `damage` change it, `perform` plays it, `wire` knows the socket and whether the caller is still there.
 //!
 //! ```no_run

@@ -36,66 +36,13 @@ use super::window::Window;
 
 mod doors;
 mod fates;
+mod types;
+
+pub use types::{Admission, Next, Release, SendId, Ticket};
 
 /// A request not refused within this time was taken: quotas are checked on arrival, answers take longer.
 /// Without it, a lane of slow non-streaming answers would learn at their pace.
 const SETTLE: Duration = Duration::from_secs(1);
-
-/// What a request brings to the lane.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Ticket {
-    /// For a repeated attempt, the right to it, from [`LaneCore::may_retry`]. It goes to the front of its user's queue.
-    pub retry: Option<RetryToken>,
-    /// The end of the request's patience: it is not released at or after this instant.
-    pub patience_until: Instant,
-    /// The end of the caller's own time, if it named one. Not released at or after this either.
-    pub deadline: Option<Instant>,
-    /// What it costs its user's turn, from 1 (usual) to [`super::MAX_COST`].
-    pub cost: u8,
-}
-
-/// A request that may be sent now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Release {
-    /// Which one; nothing when it never waited.
-    pub ticket: Option<TicketId>,
-    /// Its name from now on.
-    pub send: SendId,
-    /// True when all others wait for what becomes of it.
-    pub probe: bool,
-}
-
-/// A request that was released and has not ended. Never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SendId {
-    index: usize,
-    serial: u64,
-}
-
-/// The answer to [`LaneCore::poll`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Next {
-    /// Send this one, and poll again.
-    Release(Release),
-    /// This one's time ran out while it waited; tell its caller, and poll again.
-    Expired(TicketId, Refused),
-    /// Nothing to do until `until` (if anything can happen by itself at all), or until something is reported.
-    Wait {
-        /// When to poll again.
-        until: Option<Instant>,
-        /// What everybody is waiting for.
-        reason: WaitReason,
-    },
-}
-
-/// The answer to [`LaneCore::admit`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Admission {
-    /// Nobody was waiting and all doors were open.
-    Released(Release),
-    /// It waits; the core will name the ticket in a later [`Next`].
-    Queued(TicketId),
-}
 
 /// One lane.
 #[derive(Debug)]
@@ -196,16 +143,17 @@ impl LaneCore {
         rng: &mut R,
     ) -> Result<Admission, Refused> {
         let now = self.advance(now);
-        if self.queue.is_empty() && self.refusal(now, &ticket).is_none() {
-            if let Door::Open { probe } = self.door(now) {
-                let send = self.send(now, ticket.retry, probe, false, rng);
-                self.on_sent(now, send);
-                return Ok(Admission::Released(Release {
-                    ticket: None,
-                    send,
-                    probe,
-                }));
-            }
+        if self.queue.is_empty()
+            && self.refusal(now, &ticket).is_none()
+            && let Door::Open { probe } = self.door(now)
+        {
+            let send = self.send(now, ticket.retry, probe, false, rng);
+            self.on_sent(now, send);
+            return Ok(Admission::Released(Release {
+                ticket: None,
+                send,
+                probe,
+            }));
         }
         self.enqueue(now, user, ticket).map(Admission::Queued)
     }
@@ -422,6 +370,9 @@ impl LaneCore {
     }
 }
 
+#[cfg(test)]
+#[path = "core_properties.rs"]
+mod properties;
 #[cfg(test)]
 #[path = "core_tests.rs"]
 mod tests;

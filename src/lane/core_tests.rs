@@ -1,4 +1,3 @@
-use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -6,23 +5,23 @@ use super::super::outcome::RefuseReason;
 use super::super::snapshot::Snapshot;
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A lane on a virtual clock that polls after everything that happens, as a driver must.
-struct Bench {
-    core: LaneCore,
-    rng: SmallRng,
-    now: Instant,
-    released: Vec<Release>,
+pub(super) struct Bench {
+    pub(super) core: LaneCore,
+    pub(super) rng: SmallRng,
+    pub(super) now: Instant,
+    pub(super) released: Vec<Release>,
     /// The lane's state at each release.
-    states: Vec<Snapshot>,
-    expired: Vec<(TicketId, Refused)>,
-    wake: Option<Instant>,
-    reason: WaitReason,
+    pub(super) states: Vec<Snapshot>,
+    pub(super) expired: Vec<(TicketId, Refused)>,
+    pub(super) wake: Option<Instant>,
+    pub(super) reason: WaitReason,
 }
 
 impl Bench {
-    fn new(settings: LaneSettings) -> Self {
+    pub(super) fn new(settings: LaneSettings) -> Self {
         Self {
             core: LaneCore::new(settings),
             rng: SmallRng::seed_from_u64(5),
@@ -35,7 +34,7 @@ impl Bench {
         }
     }
 
-    fn ticket(&self) -> Ticket {
+    pub(super) fn ticket(&self) -> Ticket {
         Ticket {
             retry: None,
             patience_until: self.now + PATIENCE,
@@ -55,7 +54,7 @@ impl Bench {
         id
     }
 
-    fn poll(&mut self) {
+    pub(super) fn poll(&mut self) {
         loop {
             match self.core.poll(self.now, &mut self.rng) {
                 Next::Release(release) => {
@@ -76,7 +75,7 @@ impl Bench {
         }
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.now += time;
         self.poll();
     }
@@ -92,13 +91,13 @@ impl Bench {
         self.poll();
     }
 
-    fn result(&mut self, send: SendId, outcome: Outcome) {
+    pub(super) fn result(&mut self, send: SendId, outcome: Outcome) {
         self.core
             .on_result(self.now, send, outcome, &[], &mut self.rng);
         self.poll();
     }
 
-    fn end(&mut self, send: SendId) {
+    pub(super) fn end(&mut self, send: SendId) {
         self.core.release(self.now, send);
         self.poll();
     }
@@ -113,7 +112,7 @@ impl Bench {
     }
 }
 
-fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     Bench::new(LaneSettings::default())
 }
 
@@ -174,7 +173,7 @@ fn a_throttle_stops_all_and_the_probe_lets_them_go() {
     assert_eq!(bench.reason, WaitReason::Probe);
     bench.result(bench.last().send, Outcome::Served);
     assert_eq!(bench.reason, WaitReason::Pace, "the rest follow one by one");
-    bench.run(Duration::from_secs(120));
+    bench.run(Duration::from_mins(2));
     assert!(bench.released.len() > sent + 2);
     assert_eq!(
         bench
@@ -235,9 +234,11 @@ fn failures_are_probed_one_at_a_time_until_one_is_answered() {
 }
 
 #[test]
-fn an_exhausted_account_refuses_everybody_for_a_while() {
+fn an_exhausted_account_refuses_everybody_for_a_while_where_that_is_set() {
+    const EXHAUSTED_FOR: Duration = Duration::from_secs(30);
     let mut bench = Bench::new(LaneSettings {
         window_initial: 1,
+        exhausted_for: EXHAUSTED_FOR,
         ..LaneSettings::default()
     });
     bench.ask(1).expect("taken");
@@ -297,7 +298,7 @@ fn who_waited_long_enough_is_told_at_that_moment() {
     });
     bench.ask(1).expect("taken");
     let waiting = bench.ask(2).expect("waits for the window");
-    bench.run(PATIENCE - Duration::from_millis(1));
+    bench.run(PATIENCE.checked_sub(Duration::from_millis(1)).unwrap());
     assert!(bench.expired.is_empty());
     assert_eq!(bench.wake, Some(bench.now + Duration::from_millis(1)));
     bench.run(Duration::from_millis(1));
@@ -434,6 +435,11 @@ fn a_thousand_waiters_never_send_more_than_window_plus_pace() {
             bench.end(send);
         }
     }
+    assert_within_window_and_pace(&sends);
+}
+
+/// Sends with the window and the pace that were in force: in no second more than either allowed.
+fn assert_within_window_and_pace(sends: &[(Instant, usize, Option<f64>)]) {
     assert!(sends.len() > 80, "{} sent", sends.len());
     for (index, (from, _, _)) in sends.iter().enumerate() {
         let second: Vec<_> = sends[index..]
@@ -462,238 +468,5 @@ fn a_thousand_waiters_never_send_more_than_window_plus_pace() {
                 second.len()
             );
         }
-    }
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Ask {
-        user: u64,
-        retry: bool,
-        patience_ms: u64,
-    },
-    Pass(u64),
-    Cancel(prop::sample::Index),
-    Report(prop::sample::Index, Outcome),
-    End(prop::sample::Index),
-}
-
-fn outcome() -> impl Strategy<Value = Outcome> {
-    let hint = || prop::option::of((0u64..90_000).prop_map(Duration::from_millis));
-    prop_oneof![
-        4 => Just(Outcome::Served),
-        3 => hint().prop_map(|hint| Outcome::Throttled { hint }),
-        1 => hint().prop_map(|hint| Outcome::Overloaded { hint }),
-        2 => any::<bool>().prop_map(|timed_out| Outcome::Faulty { timed_out }),
-        1 => Just(Outcome::ConnectFailed),
-        1 => Just(Outcome::Refused),
-        1 => Just(Outcome::Abandoned),
-    ]
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        5 => (0u64..5, any::<bool>(), 1u64..90_000)
-            .prop_map(|(user, retry, patience_ms)| Step::Ask { user, retry, patience_ms }),
-        4 => (1u64..4_000).prop_map(Step::Pass),
-        1 => any::<prop::sample::Index>().prop_map(Step::Cancel),
-        6 => (any::<prop::sample::Index>(), outcome()).prop_map(|(index, outcome)| Step::Report(index, outcome)),
-        3 => any::<prop::sample::Index>().prop_map(Step::End),
-    ];
-    prop::collection::vec(step, 0..150)
-}
-
-/// What an observer outside knows, and what must hold at every release.
-#[derive(Default)]
-struct Observer {
-    waiting: std::collections::HashMap<TicketId, Ticket>,
-    live: Vec<(Release, Option<Outcome>)>,
-    promised: Option<Instant>,
-    probe: Option<(SendId, Instant)>,
-    seen: usize,
-    gone: usize,
-    /// Retry tokens: drawn for retries that were sent or still may be, and given.
-    spent: f64,
-    given: f64,
-}
-
-impl Observer {
-    fn watch(&mut self, bench: &Bench) -> Result<(), TestCaseError> {
-        for release in &bench.released[self.seen..] {
-            let ticket = self
-                .waiting
-                .remove(&release.ticket.expect("all of them waited"))
-                .expect("it was waiting");
-            prop_assert!(bench.now < ticket.gives_up(), "released after its time");
-            prop_assert!(
-                self.promised.is_none_or(|promised| bench.now >= promised),
-                "earlier than the hint"
-            );
-            // The gate's probe settles in a second of silence; until then, nobody else may leave.
-            if let Some((_, sent)) = self.probe {
-                prop_assert!(bench.now >= sent + SETTLE, "released beside a probe");
-            }
-            if release.probe {
-                self.probe = Some((release.send, bench.now));
-            } else {
-                prop_assert!(
-                    self.live.len() < bench.core.snapshot(bench.now).window,
-                    "beyond the window"
-                );
-            }
-            self.live.push((*release, None));
-        }
-        self.seen = bench.released.len();
-        for (id, refused) in &bench.expired[self.gone..] {
-            let ticket = self.waiting.remove(id).expect("it was waiting");
-            prop_assert!(bench.now >= ticket.gives_up());
-            self.spent -= refused.retry.map_or(0.0, |token| f64::from(token.cost));
-        }
-        self.gone = bench.expired.len();
-        prop_assert_eq!(bench.core.live(), self.live.len());
-        prop_assert_eq!(bench.core.waiting(), self.waiting.len());
-        prop_assert!(
-            self.spent <= self.given + 1e-6,
-            "retries of {} tokens, given {}",
-            self.spent,
-            self.given
-        );
-        Ok(())
-    }
-
-    fn step(&mut self, bench: &mut Bench, step: Step) {
-        match step {
-            Step::Ask {
-                user,
-                retry,
-                patience_ms,
-            } => {
-                let retry = if retry {
-                    bench.core.may_retry(bench.now, RetryClass::Throttle)
-                } else {
-                    None
-                };
-                self.spent += retry.map_or(0.0, |token| f64::from(token.cost));
-                let patience_until = bench.now + Duration::from_millis(patience_ms);
-                let ticket = Ticket {
-                    retry,
-                    patience_until,
-                    ..bench.ticket()
-                };
-                // Polled only after it is known to the observer.
-                match bench.core.enqueue(bench.now, UserKey(user), ticket) {
-                    Ok(id) => {
-                        self.waiting.insert(id, ticket);
-                    }
-                    Err(refused) => {
-                        self.spent -= refused.retry.map_or(0.0, |token| f64::from(token.cost))
-                    }
-                }
-                bench.poll();
-            }
-            Step::Pass(ms) => {
-                let time = Duration::from_millis(ms);
-                self.given += time.as_secs_f64();
-                bench.pass(time);
-            }
-            Step::Cancel(index) => {
-                if self.waiting.is_empty() {
-                    return;
-                }
-                let mut ids: Vec<_> = self.waiting.keys().copied().collect();
-                ids.sort_unstable();
-                let id = ids[index.index(ids.len())];
-                assert!(bench.core.cancel(bench.now, id));
-                let ticket = self.waiting.remove(&id).expect("just found");
-                self.spent -= ticket.retry.map_or(0.0, |token| f64::from(token.cost));
-                bench.poll();
-            }
-            Step::Report(index, outcome) => {
-                if self.live.is_empty() {
-                    return;
-                }
-                let index = index.index(self.live.len());
-                let (release, reported) = &mut self.live[index];
-                let first = reported.is_none();
-                *reported = reported.or(Some(outcome));
-                let send = release.send;
-                if first {
-                    self.learn(bench, send, outcome);
-                }
-                bench.result(send, outcome);
-            }
-            Step::End(index) => {
-                if self.live.is_empty() {
-                    return;
-                }
-                let (release, _) = self.live.swap_remove(index.index(self.live.len()));
-                if self.probe.is_some_and(|(probe, _)| probe == release.send) {
-                    self.probe = None;
-                }
-                bench.end(release.send);
-            }
-        }
-    }
-
-    fn learn(&mut self, bench: &Bench, send: SendId, outcome: Outcome) {
-        if self.probe.is_some_and(|(probe, _)| probe == send) {
-            self.probe = None;
-        }
-        match outcome {
-            Outcome::Throttled { hint: Some(hint) } | Outcome::Overloaded { hint: Some(hint) }
-                if hint <= PATIENCE =>
-            {
-                self.promised = self.promised.max(Some(bench.now + hint));
-            }
-            Outcome::Served => {
-                let retry = bench.core.find(send).and_then(|send| send.retry);
-                self.given += retry.map_or(1.0, |token| f64::from(token.cost));
-            }
-            _ => {}
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
-    /// Any interleaving of callers, answers, ends and departures keeps every promise, and leaves nothing behind.
-    #[test]
-    fn every_promise_holds_for_any_interleaving(steps in steps()) {
-        let mut bench = bench();
-        let mut observer = Observer { given: 140.0, ..Observer::default() };
-        for step in steps {
-            observer.step(&mut bench, step);
-            observer.watch(&bench)?;
-        }
-        // Everybody leaves.
-        for (release, _) in std::mem::take(&mut observer.live) {
-            bench.core.release(bench.now, release.send);
-        }
-        for (id, _) in std::mem::take(&mut observer.waiting) {
-            prop_assert!(bench.core.cancel(bench.now, id));
-        }
-        let core = &mut bench.core;
-        prop_assert!(core.is_idle() && core.expiries.is_empty() && core.probe.is_none());
-        prop_assert_eq!((core.unknown, core.held), (0, 0));
-        core.advance(bench.now + SETTLE);
-        prop_assert!(core.unsettled.is_empty());
-    }
-
-    /// A lane never gets stuck: whoever waits is released or told, whatever happened before.
-    #[test]
-    fn everybody_is_released_or_told(steps in steps()) {
-        let mut bench = bench();
-        let mut observer = Observer { given: 140.0, ..Observer::default() };
-        for step in steps {
-            observer.step(&mut bench, step);
-            observer.watch(&bench)?;
-        }
-        for _ in 0..2_000 {
-            let Some(wake) = bench.wake else { break };
-            bench.now = wake;
-            bench.poll();
-        }
-        prop_assert_eq!(bench.core.waiting(), 0);
     }
 }

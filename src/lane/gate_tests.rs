@@ -4,7 +4,7 @@ use rand::rngs::SmallRng;
 
 use super::*;
 
-const CAP: Duration = Duration::from_secs(60);
+const CAP: Duration = Duration::from_mins(1);
 
 fn rng() -> SmallRng {
     SmallRng::seed_from_u64(1)

@@ -53,6 +53,7 @@ pub mod patience;
 pub mod queue;
 pub mod quota;
 pub mod report;
+mod seats;
 mod settings;
 mod shell;
 mod snapshot;

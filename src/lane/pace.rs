@@ -46,7 +46,7 @@ const LEAST_GUESS: f64 = 0.1;
 /// While the share is a guess, it grows by this factor with each request that leaves.
 const SEARCH_GROWTH: f64 = 1.2;
 /// A lane idle for this long starts afresh: nearly every vendor's window is over.
-const FORGET_AFTER: Duration = Duration::from_secs(600);
+const FORGET_AFTER: Duration = Duration::from_mins(10);
 /// Gaps vary by this part, so that instances do not fall into step.
 const GAP_JITTER: f64 = 0.2;
 
@@ -68,6 +68,7 @@ pub struct Pace {
     /// The state before the last release, for its undoing.
     undo: Option<(Option<Instant>, f64)>,
     reports: Reports,
+    least_guess: f64,
 }
 
 /// Names the epoch in which a request was sent, so that its fate is counted there.
@@ -94,7 +95,7 @@ struct Curve {
 }
 
 impl Pace {
-    /// A pace that knows nothing; `quota_share` is the part of a quota told by headers that this instance may use.
+    /// A pace that knows nothing; `quota_share` is the part of the quota that this instance may use.
     #[must_use]
     pub fn new(quota_share: f64) -> Self {
         Self {
@@ -107,6 +108,7 @@ impl Pace {
             stretch: 1.0,
             undo: None,
             reports: Reports::new(quota_share),
+            least_guess: LEAST_GUESS * quota_share,
         }
     }
 
@@ -192,11 +194,11 @@ impl Pace {
 
     /// The request released at `released_at` was not sent after all. If it was the last one, the next takes its turn.
     pub fn undo_sent(&mut self, released_at: Instant) {
-        if self.last_sent == Some(released_at) {
-            if let Some((last, stretch)) = self.undo.take() {
-                self.last_sent = last;
-                self.stretch = stretch;
-            }
+        if self.last_sent == Some(released_at)
+            && let Some((last, stretch)) = self.undo.take()
+        {
+            self.last_sent = last;
+            self.stretch = stretch;
         }
     }
 
@@ -238,7 +240,7 @@ impl Pace {
                 }),
             ) => Some(Curve::search(rate * RELIEF)),
             (None, None) if waiting => Some(Curve::search(
-                LEAST_GUESS.max(self.meter.rate(now) * FIRST_GUESS),
+                self.least_guess.max(self.meter.rate(now) * FIRST_GUESS),
             )),
             (None, None) => None,
         };

@@ -88,6 +88,19 @@ fn a_removed_request_is_gone_and_its_id_finds_nobody_else() {
 }
 
 #[test]
+fn a_turn_that_ends_by_leaving_does_not_cost_the_next_user_its_own() {
+    let mut queue = FairQueue::new(50, 1_000);
+    push(&mut queue, 1, 10);
+    let second = push(&mut queue, 1, 11);
+    queue.push(UserKey(2), 4, 20).expect("within bounds");
+    push(&mut queue, 3, 30);
+    assert_eq!(queue.pop().map(|(_, _, value)| value), Some(10));
+    // User 1 is in the middle of a turn of four when its last request leaves.
+    queue.remove(second).expect("waiting");
+    assert_eq!(order(&mut queue), [20, 30]);
+}
+
+#[test]
 fn a_correction_delays_its_user_and_is_bounded() {
     let mut queue = FairQueue::new(50, 1_000);
     for value in 0..3 {
@@ -156,7 +169,7 @@ proptest! {
                             model.remove(&user);
                             turns.remove(&user);
                             // It gave up its place: what it does later is a newcomer's turn.
-                            turns.values_mut().for_each(|served| { served.remove(&user); });
+                            for served in turns.values_mut() { served.remove(&user); }
                         }
                     }
                 },
@@ -170,7 +183,7 @@ proptest! {
                     if own.is_empty() {
                         model.remove(&user);
                         turns.remove(&user);
-                        turns.values_mut().for_each(|served| { served.remove(&user); });
+                        for served in turns.values_mut() { served.remove(&user); }
                     }
                 }
             }

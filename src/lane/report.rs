@@ -42,7 +42,7 @@ const LOW_REQUESTS: f64 = 4.0;
 /// Resets may be told in whole seconds; a smaller movement says nothing.
 const READABLE: f64 = 3.0;
 /// Longer resets are not waited for: daily quotas end in a 429 and a fallback, not in a silent day.
-const LONGEST_HOLD: Duration = Duration::from_secs(60);
+const LONGEST_HOLD: Duration = Duration::from_mins(1);
 /// Limits followed at a time. The common vendors send up to four.
 const FAMILIES: usize = 4;
 

@@ -33,7 +33,7 @@ pub struct LaneSettings {
 impl Default for LaneSettings {
     fn default() -> Self {
         Self {
-            hint_cap: Duration::from_secs(60),
+            hint_cap: Duration::from_mins(1),
             quota_share: 1.0,
             queue_per_user: 2_000,
             queue_per_lane: 8_000,

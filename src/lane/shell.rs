@@ -1,12 +1,8 @@
-//! The lane as tasks see it: the core behind one short lock, and who wakes whom.
+//! The lane as tasks see it: the core behind one short lock.
 //!
-//! No task is spawned and no runtime is assumed, because callers live on different current-thread runtimes.
-//! Each waiting request has a seat with its own [`Notify`]; a verdict is put into the seat and its owner woken.
-//! Time needs one alarm, not one for each seat: one waiting request is the *driver* and sleeps until the core's next
-//! instant on its own runtime; when it is served or leaves, it hands the duty to another.
-//! A healthy lane has no seats, no alarm and no allocation: three short locks a request.
+//! No task is spawned and no runtime is assumed, because callers live on different current-thread runtimes; `seats.rs`
+//! tells how they wake each other. A healthy lane has no seats, no alarm and no allocation: three short locks a request.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,11 +10,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::core::{Admission, LaneCore, Next, Release, SendId, Ticket};
+use super::core::{Admission, LaneCore, Release, SendId, Ticket};
 use super::outcome::{Outcome, Refused};
 use super::queue::{TicketId, UserKey};
 use super::quota::{RetryClass, RetryToken};
 use super::report::QuotaReport;
+use super::seats::Seats;
 use super::settings::LaneSettings;
 use super::snapshot::Snapshot;
 
@@ -30,7 +27,7 @@ use super::snapshot::Snapshot;
 /// 4. Before a retry, [`Lane::may_retry`]; the right goes into the next request. After a throttle do not sleep: ask again at
 ///    once, the gate does the waiting. After a failure sleep the backoff first, holding the right and nothing else.
 pub struct Lane {
-    inner: Mutex<Inner>,
+    inner: Mutex<Seats>,
 }
 
 /// What one attempt asks of the lane.
@@ -62,20 +59,6 @@ pub struct RetryRight {
     token: Option<RetryToken>,
 }
 
-struct Inner {
-    core: LaneCore,
-    seats: HashMap<TicketId, Seat>,
-    /// The waiting request that sleeps for all.
-    driver: Option<TicketId>,
-    /// When the core wants to be polled next.
-    wake: Option<Instant>,
-}
-
-struct Seat {
-    verdict: Option<Result<Release, Refused>>,
-    notify: Arc<Notify>,
-}
-
 /// A seat's owner. Leaves the queue, or gives the place back, when dropped before it took its verdict.
 struct Waiting {
     lane: Arc<Lane>,
@@ -95,14 +78,8 @@ impl Lane {
     #[must_use]
     pub fn new(settings: LaneSettings) -> Self {
         let core = LaneCore::new(settings);
-        let inner = Inner {
-            core,
-            seats: HashMap::new(),
-            driver: None,
-            wake: None,
-        };
         Self {
-            inner: Mutex::new(inner),
+            inner: Mutex::new(Seats::new(core)),
         }
     }
 
@@ -184,13 +161,7 @@ impl Lane {
             Admission::Queued(ticket) => ticket,
         };
         let notify = Arc::new(Notify::new());
-        inner.seats.insert(
-            ticket,
-            Seat {
-                verdict: None,
-                notify: Arc::clone(&notify),
-            },
-        );
+        inner.seat(ticket, &notify);
         inner.pump(now);
         Ok(Err(Waiting {
             lane: Arc::clone(self),
@@ -211,7 +182,7 @@ impl Lane {
     }
 
     /// A poisoned lock is used on: every change to the core is complete when it returns, and there is nothing better.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Seats> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -234,18 +205,9 @@ impl Waiting {
         let now = Instant::now();
         let lane = Arc::clone(&self.lane);
         let mut inner = lane.lock();
-        let driver = *inner.driver.get_or_insert(self.ticket);
-        if driver == self.ticket {
-            inner.pump(now);
-        }
-        let Some(verdict) = inner
-            .seats
-            .get_mut(&self.ticket)
-            .and_then(|seat| seat.verdict.take())
-        else {
-            return Look::Wait(inner.wake.filter(|_| driver == self.ticket));
+        let Some(verdict) = inner.look(self.ticket, now) else {
+            return Look::Wait(inner.alarm(self.ticket));
         };
-        inner.leave(self.ticket);
         self.seated = false;
         if let Ok(release) = verdict {
             inner.core.on_sent(now, release.send);
@@ -269,50 +231,6 @@ impl Drop for Waiting {
             }
         }
         inner.pump(now);
-    }
-}
-
-impl Inner {
-    /// Does what the core says until it says to wait.
-    fn pump(&mut self, now: Instant) {
-        let wake = loop {
-            match self.core.poll(now, &mut rand::rng()) {
-                Next::Release(release) => self.deliver(release.ticket, Ok(release)),
-                Next::Expired(ticket, refused) => self.deliver(Some(ticket), Err(refused)),
-                Next::Wait { until, .. } => break until,
-            }
-        };
-        if std::mem::replace(&mut self.wake, wake) != wake {
-            self.wake_driver();
-        }
-    }
-
-    fn deliver(&mut self, ticket: Option<TicketId>, verdict: Result<Release, Refused>) {
-        if let Some(seat) = ticket.and_then(|ticket| self.seats.get_mut(&ticket)) {
-            seat.verdict = Some(verdict);
-            seat.notify.notify_one();
-        }
-    }
-
-    /// The driver sleeps until another instant than the one that counts now.
-    fn wake_driver(&self) {
-        if let Some(seat) = self.driver.and_then(|driver| self.seats.get(&driver)) {
-            seat.notify.notify_one();
-        }
-    }
-
-    /// Takes a seat away. If it was the driver's, the duty goes to anyone who still waits.
-    fn leave(&mut self, ticket: TicketId) -> Option<Result<Release, Refused>> {
-        let verdict = self.seats.remove(&ticket).and_then(|seat| seat.verdict);
-        if self.driver == Some(ticket) {
-            self.driver = self
-                .seats
-                .iter()
-                .find(|(_, seat)| seat.verdict.is_none())
-                .map(|(ticket, _)| *ticket);
-            self.wake_driver();
-        }
-        verdict
     }
 }
 

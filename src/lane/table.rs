@@ -18,7 +18,7 @@ use super::snapshot::Snapshot;
 /// Lanes at most, beside one shared lane for each upstream.
 const DEFAULT_LANES: usize = 1_024;
 /// An idle lane is kept this long for what it has learned.
-const IDLE_FOR: Duration = Duration::from_secs(900);
+const IDLE_FOR: Duration = Duration::from_mins(15);
 /// A full table is not searched for idle lanes more often than this.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 

@@ -15,7 +15,7 @@ fn lane(table: &LaneTable, model: u64) -> Arc<Lane> {
 }
 
 fn request() -> Request {
-    let patience_until = Instant::now() + Duration::from_secs(60);
+    let patience_until = Instant::now() + Duration::from_mins(1);
     Request {
         user: UserKey(1),
         retry: None,
@@ -51,6 +51,20 @@ async fn a_full_table_lets_the_longest_unused_idle_lane_go() {
     lane(&table, 3);
     let models: Vec<_> = table.snapshots().iter().map(|(key, _)| key.model).collect();
     assert_eq!(models, [1, 3], "the busy one stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_in_somebodys_hands_does_not_leave() {
+    let table = LaneTable::new(1);
+    let about_to_be_used = lane(&table, 1);
+    tokio::time::advance(IDLE_FOR * 2).await;
+    lane(&table, 2);
+    assert!(Arc::ptr_eq(&about_to_be_used, &lane(&table, 1)));
+    drop(about_to_be_used);
+    tokio::time::advance(IDLE_FOR * 2).await;
+    lane(&table, 3);
+    let models: Vec<_> = table.snapshots().iter().map(|(key, _)| key.model).collect();
+    assert_eq!(models, [0, 3], "and the lane that stood in for it stays");
 }
 
 #[tokio::test(start_paused = true)]

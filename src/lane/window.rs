@@ -20,7 +20,7 @@ const CUT: f64 = 0.7;
 const FIRST_FLIGHT: f64 = 3.0;
 /// A lane that was cut before and sent nothing for this long starts its next burst carefully again.
 /// One that never met a limit keeps what it has proved.
-const FORGET_AFTER: Duration = Duration::from_secs(60);
+const FORGET_AFTER: Duration = Duration::from_mins(1);
 
 /// The lane's concurrency limits.
 #[derive(Debug)]
@@ -105,7 +105,10 @@ impl Window {
     /// and the way back is as fast as the start was.
     pub fn on_overloaded(&mut self, now: Instant, sent_at: Instant, held: usize) {
         if self.is_new_event(now, sent_at) {
-            self.live.threshold = self.live.value;
+            // The way back leads to where it was before the first of a row of cuts.
+            let unset = self.live.threshold >= self.max;
+            let before = if unset { 0.0 } else { self.live.threshold };
+            self.live.threshold = before.max(self.live.value);
             self.live.cut(self.initial.max(held as f64));
         }
     }

@@ -14,7 +14,9 @@ fn an_unknown_lane_starts_with_a_few_and_doubles_with_each_flight_taken() {
     let mut window = Window::new(64, 4_096);
     let mut flights = Vec::new();
     for _ in 0..4 {
-        let flight = (0..).take_while(|sent| window.has_room(0, *sent)).count();
+        let flight = (0..100)
+            .take_while(|sent| window.has_room(0, *sent))
+            .count();
         flights.push(flight);
         for unknown in (1..=flight).rev() {
             window.on_accepted(flight, unknown);
@@ -51,9 +53,10 @@ fn one_cut_for_one_event_and_slow_growth_after_it() {
     assert_eq!(window.limit(), 70, "sent before the cut");
     window.on_accepted(70, 1);
     assert!(window.live.value < 70.1, "one a round trip from here");
-    window.on_overloaded(
+    window.on_throttled(
         later + Duration::from_secs(1),
         later + Duration::from_millis(1),
+        1,
     );
     assert_eq!(window.limit(), 49);
 }
@@ -81,8 +84,18 @@ fn overload_cuts_no_deeper_than_the_start_and_is_soon_forgotten() {
         window.on_overloaded(sent, sent, 0);
     }
     assert_eq!(window.limit(), 8);
-    window.on_accepted(8, 1);
-    assert_eq!(window.limit(), 9);
+    for live in 8..40 {
+        window.on_accepted(live, 1);
+    }
+    assert_eq!(
+        window.limit(),
+        40,
+        "one more with each answer, up to where it was"
+    );
+    for _ in 0..8 {
+        window.on_accepted(40, 1);
+    }
+    assert_eq!(window.limit(), 40, "one a round trip beyond");
 }
 
 #[test]

@@ -14,15 +14,16 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
 use super::{
-    plan::{self, Plan, Policy, Situation, StopReason},
+    plan::{self, Plan, Situation, StopReason},
     triage::Class,
     tries::Tries,
 };
 use crate::{
-    attempt::{Answer, Attempted, Cause, Failure},
+    attempt::{Answer, Attempted, Cause, Failure, verdict_of},
     call::{Attempt, Call},
-    lane::RetryClass,
+    lane::{Lane, RetryClass, RetryRight},
     telemetry::Metrics,
+    upstream::Upstream,
 };
 
 /// Adds retries to a service of attempts.
@@ -73,89 +74,142 @@ async fn repeat<S>(inner: S, metrics: Arc<Metrics>, first: Attempt) -> Attempted
 where
     S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static,
 {
-    let (call, upstream, lane) = (
-        first.call.clone(),
-        first.upstream.clone(),
-        first.lane.clone(),
-    );
-    let policy = call.route.retry;
-    let mut tries = Tries::new(call.wishes.retries);
+    let mut course = Course::begin(metrics, &first);
     let mut attempt = first;
-    let mut is_retry = false;
     loop {
-        if is_retry {
-            metrics
-                .resent_bytes
-                .inc_by(call.payload.bytes().map_or(0, |bytes| bytes.len() as u64));
-        }
         let attempted = inner.clone().oneshot(attempt).await;
-        let (verdict, hint) = match &attempted {
-            Ok(answer) => (answer.verdict, answer.hint),
-            Err(failure) => (failure.verdict, None),
-        };
-        if was_sent(&attempted) {
-            let kind = if is_retry { "retry" } else { "first" };
-            metrics
-                .attempts
-                .with_label_values(&[upstream.name.as_ref(), verdict.class.as_str(), kind])
-                .inc();
-        }
-        call.journal().class = Some(verdict.class);
-
-        let now = Instant::now();
-        let situation = Situation {
-            verdict,
-            hint,
-            tries,
-            replayable: call.payload.is_replayable(),
-            idempotent: plan::is_idempotent(call.method.as_str()),
-            patience_left: call
-                .route
-                .policy
-                .retry
-                .patience
-                .saturating_sub(call.journal().waited),
-            deadline_left: Some(call.deadline.remaining(now)),
-        };
-        let (plan, right) = match (decide(&policy, &situation), kind_of(verdict.class)) {
-            // The right is drawn before the wait and held through it: a wait without one would be in vain.
-            (plan @ Plan::RetryAfter { .. }, kind) => match lane.may_retry(kind) {
-                Some(right) => (plan, Some(right)),
-                None => (Plan::Stop(StopReason::Quota), None),
-            },
-            (stop, _) => (stop, None),
-        };
-        tries.note(&plan);
-        match plan {
-            Plan::Stop(reason) => {
-                note_stop(&call, &upstream.name, &metrics, reason);
+        course.note_result(&attempted);
+        match course.next(&attempted) {
+            Err(reason) => {
+                course.note_stop(reason);
                 return attempted;
             }
-            Plan::RetryAfter { wait, cause } => {
+            Ok((wait, right)) => {
                 // Gone before the wait begins: nothing is held while nothing happens.
                 drop(attempted);
-                tracing::debug!(
-                    request_id = call.id.as_str(),
-                    upstream = upstream.name.as_ref(),
-                    class = verdict.class.as_str(),
-                    cause = cause.as_str(),
-                    wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-                    "an attempt failed and will be repeated"
-                );
-                pause(&call, &metrics, wait).await;
-                attempt = Attempt {
-                    right,
-                    ..Attempt::new(call.clone(), upstream.clone(), lane.clone())
-                };
-                is_retry = true;
+                course.pause(wait).await;
+                attempt = course.again(right);
             }
         }
     }
 }
 
-/// The random source must not live across an await: it belongs to its thread.
-fn decide(policy: &Policy, situation: &Situation) -> Plan {
-    policy.plan(situation, &mut rand::rng())
+/// One request's attempts on one upstream.
+struct Course {
+    metrics: Arc<Metrics>,
+    call: Arc<Call>,
+    upstream: Arc<Upstream>,
+    lane: Arc<Lane>,
+    tries: Tries,
+    is_retry: bool,
+}
+
+impl Course {
+    fn begin(metrics: Arc<Metrics>, first: &Attempt) -> Self {
+        Self {
+            metrics,
+            call: first.call.clone(),
+            upstream: first.upstream.clone(),
+            lane: first.lane.clone(),
+            tries: Tries::new(first.call.wishes.retries),
+            is_retry: false,
+        }
+    }
+
+    fn note_result(&self, attempted: &Attempted) {
+        let class = verdict_of(attempted).class;
+        self.call.journal().class = Some(class);
+        // What the lane held back was no attempt.
+        let held_back = matches!(
+            attempted,
+            Err(Failure {
+                cause: Cause::Refused(_),
+                ..
+            })
+        );
+        if !held_back {
+            let kind = if self.is_retry { "retry" } else { "first" };
+            let labels = [self.upstream.name.as_ref(), class.as_str(), kind];
+            self.metrics.attempts.with_label_values(&labels).inc();
+        }
+    }
+
+    /// How long to wait for the next attempt, and the right to it; or why there is none.
+    fn next(&mut self, attempted: &Attempted) -> Result<(Duration, RetryRight), StopReason> {
+        let situation = self.situation(attempted);
+        // The random source belongs to its thread and must not live across an await.
+        let plan = self.call.route.retry.plan(&situation, &mut rand::rng());
+        let (wait, cause) = match plan {
+            Plan::Stop(reason) => return Err(reason),
+            Plan::RetryAfter { wait, cause } => (wait, cause),
+        };
+        // The right is drawn before the wait and held through it: a wait without one would be in vain.
+        let class = situation.verdict.class;
+        let right = self
+            .lane
+            .may_retry(kind_of(class))
+            .ok_or(StopReason::Quota)?;
+        self.tries.note(&plan);
+        tracing::debug!(
+            request_id = self.call.id.as_str(),
+            upstream = self.upstream.name.as_ref(),
+            class = class.as_str(),
+            cause = cause.as_str(),
+            wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            "an attempt failed and will be repeated"
+        );
+        Ok((wait, right))
+    }
+
+    fn situation(&self, attempted: &Attempted) -> Situation {
+        let call = &self.call;
+        let patience = call.route.policy.retry.patience;
+        Situation {
+            verdict: verdict_of(attempted),
+            hint: attempted.as_ref().ok().and_then(|answer| answer.hint),
+            tries: self.tries,
+            replayable: call.payload.is_replayable(),
+            idempotent: plan::is_idempotent(call.method.as_str()),
+            patience_left: patience.saturating_sub(call.journal().waited),
+            deadline_left: Some(call.deadline.remaining(Instant::now())),
+        }
+    }
+
+    fn note_stop(&self, reason: StopReason) {
+        // "Not retryable" is the fate of every served request; only a denied retry is news.
+        if reason != StopReason::NotRetryable {
+            let labels = [self.upstream.name.as_ref(), reason.as_str()];
+            self.metrics.retries_denied.with_label_values(&labels).inc();
+            self.call.journal().gave_up = Some(reason.as_str());
+        }
+    }
+
+    async fn pause(&self, wait: Duration) {
+        if wait.is_zero() {
+            return;
+        }
+        let began = Instant::now();
+        tokio::time::sleep(wait).await;
+        let waited = began.elapsed();
+        self.metrics.waited("retry", waited);
+        self.call.journal().waited += waited;
+    }
+
+    fn again(&mut self, right: RetryRight) -> Attempt {
+        self.is_retry = true;
+        let resent = self
+            .call
+            .payload
+            .bytes()
+            .map_or(0, |bytes| bytes.len() as u64);
+        self.metrics.resent_bytes.inc_by(resent);
+        let (call, upstream) = (self.call.clone(), self.upstream.clone());
+        let attempt = Attempt::new(call, upstream, self.lane.clone());
+        Attempt {
+            right: Some(right),
+            ..attempt
+        }
+    }
 }
 
 /// What a retry after this kind of failure costs the lane's quota of retries.
@@ -165,37 +219,4 @@ fn kind_of(class: Class) -> RetryClass {
         Class::Throttled => RetryClass::Throttle,
         _ => RetryClass::Failure,
     }
-}
-
-/// What the lane held back was no attempt.
-fn was_sent(attempted: &Attempted) -> bool {
-    !matches!(
-        attempted,
-        Err(Failure {
-            cause: Cause::Refused(_),
-            ..
-        })
-    )
-}
-
-fn note_stop(call: &Call, upstream: &str, metrics: &Metrics, reason: StopReason) {
-    // "Not retryable" is the fate of every served request; only a denied retry is news.
-    if reason != StopReason::NotRetryable {
-        metrics
-            .retries_denied
-            .with_label_values(&[upstream, reason.as_str()])
-            .inc();
-        call.journal().gave_up = Some(reason.as_str());
-    }
-}
-
-async fn pause(call: &Call, metrics: &Metrics, wait: Duration) {
-    if wait.is_zero() {
-        return;
-    }
-    let began = Instant::now();
-    tokio::time::sleep(wait).await;
-    let waited = began.elapsed();
-    metrics.waited("retry", waited);
-    call.journal().waited += waited;
 }

@@ -72,7 +72,7 @@ impl Fleet {
                 let thread = std::thread::Builder::new()
                     .name(format!("surgetank-{index}"))
                     .spawn(move || {
-                        runtime.block_on(work(outbox, edge.as_ref(), limits, lifecycle))
+                        runtime.block_on(work(outbox, edge.as_ref(), limits, lifecycle));
                     })?;
                 Ok(Worker {
                     inbox,
@@ -147,13 +147,13 @@ async fn work<E: Edge>(
             Accepted::Tcp(stream, peer) => match tokio::net::TcpStream::from_std(stream) {
                 Ok(stream) => spawn(stream, Some(peer.ip()), edge, limits, lifecycle, live),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be taken over by its worker")
+                    tracing::warn!(%error, "a connection could not be taken over by its worker");
                 }
             },
             Accepted::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
                 Ok(stream) => spawn(stream, None, edge, limits, lifecycle, live),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be taken over by its worker")
+                    tracing::warn!(%error, "a connection could not be taken over by its worker");
                 }
             },
         }

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Response, StatusCode, header, response::Parts};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -31,7 +31,7 @@ use crate::{
     body::{self, Body},
     budget::Budget,
     call::{Attempt, Call},
-    dialect::{End, Endpoint, ErrorKind, ErrorSignal, Meaning},
+    dialect::{End, Endpoint, ErrorKind, ErrorSignal, Meaning, answer},
     retry::{
         hints,
         triage::{Outcome, Signal, Transport, triage},
@@ -366,8 +366,19 @@ impl Judging<'_> {
             && is(&parts.headers, "application/json")
     }
 
+    /// An answer that its token limit has cut is marked: it looks like any other, and is not one.
+    fn mark_truncated(&self, parts: &mut Parts, whole: &[u8]) {
+        let readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
+        if readable && answer::is_truncated(self.call.dialect, whole) {
+            parts
+                .headers
+                .insert("x-surgetank-truncated", HeaderValue::from_static("true"));
+            self.call.journal().truncated = true;
+        }
+    }
+
     /// Holds a plain answer until it is whole, so that one that is cut can be retried.
-    async fn whole(&self, parts: Parts, mut body: Incoming) -> Attempted {
+    async fn whole(&self, mut parts: Parts, mut body: Incoming) -> Attempted {
         let commit_at = self.timer.at.min(Instant::now() + WHOLE_TIME);
         let (mut reserved, mut held, mut len) = (self.with.budget.open(), VecDeque::new(), 0);
         loop {
@@ -377,10 +388,9 @@ impl Judging<'_> {
             };
             match frame {
                 None => {
-                    return Ok(served(Response::from_parts(
-                        parts,
-                        body::full(body::joined(held)),
-                    )));
+                    let whole = body::joined(held);
+                    self.mark_truncated(&mut parts, &whole);
+                    return Ok(served(Response::from_parts(parts, body::full(whole))));
                 }
                 Some(Err(_)) => return Err(failed(Transport::BodyCut, Cause::Cut)),
                 Some(Ok(frame)) => match frame.into_data() {

@@ -177,6 +177,9 @@ impl Relay {
     }
 
     fn end(&mut self) -> Polled {
+        if self.watch.as_ref().is_some_and(Watch::is_truncated) {
+            self.call.journal().truncated = true;
+        }
         self.state = State::Ended;
         Poll::Ready(None)
     }

@@ -145,6 +145,7 @@ impl Report {
             gave_up = journal.gave_up,
             substituted = journal.substituted,
             broken_by = self.broken_by,
+            truncated = journal.truncated.then_some(true),
             bytes_out = self.bytes_out,
             duration_ms,
             "request"
@@ -168,7 +169,16 @@ impl Report {
         if outcome == Outcome::Served && journal.attempts > 1 {
             self.metrics.saved.inc();
         }
-        if let (Some(cause), Some(upstream)) = (self.broken_by, &journal.upstream) {
+        let Some(upstream) = &journal.upstream else {
+            return;
+        };
+        if journal.truncated {
+            self.metrics
+                .truncated
+                .with_label_values(&[call.route.name(), upstream.name.as_ref()])
+                .inc();
+        }
+        if let Some(cause) = self.broken_by {
             self.metrics
                 .broken
                 .with_label_values(&[upstream.name.as_ref(), cause])

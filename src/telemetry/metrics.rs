@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder, core::Collector,
+    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder, core::Collector,
 };
 
 /// Seconds to the first byte: from a cached answer to a reasoning model's long silence.
@@ -45,8 +45,12 @@ pub struct Metrics {
     pub fallbacks: IntCounterVec,
     /// Streams that did not end as an answer must.
     pub broken: IntCounterVec,
+    /// Answers that ended at their token limit: whole as HTTP, cut as text.
+    pub truncated: IntCounterVec,
     /// Requests refused by a user's limit.
     pub limited: IntCounterVec,
+    /// What the lanes of an upstream do now, by what is counted. Refreshed at each scrape.
+    pub lanes: GaugeVec,
     /// Requests that a lane did not let through.
     pub lane_refused: IntCounterVec,
     /// Requests that went out without the protection of a retry, because their body was too large to hold.
@@ -68,6 +72,10 @@ impl Metrics {
     ///
     /// # Errors
     /// When two families share a name, which a test rules out.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one statement a family; a split would only hide some"
+    )]
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let add = Adder(&registry);
@@ -119,7 +127,18 @@ impl Metrics {
                 "Answers that broke after their first byte had left.",
                 &["upstream", "cause"],
             )?,
+            truncated: add.counters(
+                "surgetank_truncated_total",
+                "Answers that were cut by their token limit.",
+                &["route", "upstream"],
+            )?,
             limited: add.counters("surgetank_limited_total", "Requests refused by a user's limit.", &["rule"])?,
+            lanes: add.gauges(
+                "surgetank_lane_state",
+                "The lanes of an upstream now: how many there are, how many are held by gate or breaker, \
+                 requests waiting and live, the slowest learned pace (requests a second).",
+                &["upstream", "what"],
+            )?,
             lane_refused: add.counters(
                 "surgetank_lane_refused_total",
                 "Requests that were not sent because their wait would have been in vain, by reason.",
@@ -196,6 +215,10 @@ impl Adder<'_> {
             HistogramOpts::new(name, help).buckets(buckets.to_vec()),
             labels,
         )?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+        self.registered(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {

@@ -38,19 +38,19 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(tls: &Arc<rustls::ClientConfig>, http2: bool, timeout: Duration) -> Self {
+    pub(super) fn new(tls: &Arc<rustls::ClientConfig>, h2: bool, timeout: Duration) -> Self {
         let mut dialer = HttpConnector::new();
         dialer.enforce_http(false);
         dialer.set_nodelay(true);
         dialer.set_keepalive(Some(TCP_KEEPALIVE));
         dialer.set_happy_eyeballs_timeout(Some(HAPPY_EYEBALLS));
-        let schemes = HttpsConnectorBuilder::new()
+        let builder = HttpsConnectorBuilder::new()
             .with_tls_config(tls.as_ref().clone())
             .https_or_http();
-        let https = if http2 {
-            schemes.enable_http2().wrap_connector(dialer)
+        let https = if h2 {
+            builder.enable_http2().wrap_connector(dialer)
         } else {
-            schemes.enable_http1().wrap_connector(dialer)
+            builder.enable_http1().wrap_connector(dialer)
         };
         Self { https, timeout }
     }

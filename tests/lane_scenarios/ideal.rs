@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::crowd::Caller;
 use super::scenario::Scenario;
-use super::storm::Caller;
 use super::vendor::VendorState;
 
 /// How many of these callers it serves. `callers` are in the order of arrival.

@@ -7,12 +7,14 @@
 //!
 //! * `scenario.rs` reads the files.
 //! * `vendor.rs` is the vendor's side: a token bucket with its price for refusals, hints true and false, outages.
+//! * `crowd.rs` makes the callers and counts what became of them.
 //! * `ideal.rs` is the yardstick: a clairvoyant queue that never asks in vain and serves who must be served first.
 //! * `storm.rs` plays callers, the retry layer and lanes against the vendor, and checks what must hold at every moment.
 //! * `report.rs` adds the runs up and holds them to the ranges.
 //!
 //! To see the figures: `cargo test --test lane_scenarios -- --nocapture`. One file only: set `SCENARIO` to its name.
 
+mod crowd;
 mod ideal;
 mod report;
 mod scenario;
@@ -51,8 +53,8 @@ fn every_storm_ends_as_its_file_says() {
         let scenario = Scenario::read(&file);
         let runs = (0..scenario.seeds)
             .map(|seed| storm::play(&scenario, seed))
-            .collect();
-        let report = Report::new(&name, runs);
+            .collect::<Vec<_>>();
+        let report = Report::new(&name, &runs);
         println!("{report}");
         complaints.extend(report.complaints(&scenario.expect));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::storm::Run;
+use super::crowd::Run;
 
 /// The mean figures of one scenario, by name.
 pub(crate) struct Report {
@@ -26,7 +26,7 @@ const COLUMNS: [&str; 10] = [
 ];
 
 impl Report {
-    pub(crate) fn new(name: &str, runs: Vec<Run>) -> Self {
+    pub(crate) fn new(name: &str, runs: &[Run]) -> Self {
         let mean =
             |figure: &dyn Fn(&Run) -> f64| runs.iter().map(figure).sum::<f64>() / runs.len() as f64;
         let share = |run: &Run| run.served as f64 / run.ideal.max(1) as f64;
@@ -93,7 +93,7 @@ impl Report {
             let value = *self
                 .figures
                 .get(name.as_str())
-                .unwrap_or_else(|| panic!("no figure is called {name}"));
+                .expect("a figure of this name");
             let fits = (low..=high).contains(&value);
             (!fits).then(|| {
                 format!(

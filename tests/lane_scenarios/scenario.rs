@@ -136,13 +136,15 @@ pub(crate) struct Leap {
 
 impl Scenario {
     pub(crate) fn read(file: &Path) -> Self {
-        let text = std::fs::read_to_string(file).unwrap();
+        let text = std::fs::read_to_string(file).expect("a readable scenario");
         assert!(
             text.starts_with('#'),
             "{} does not say what shape it expects",
             file.display()
         );
-        serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+        let parsed =
+            serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", file.display()));
+        parsed.expect("a scenario in the form of this file")
     }
 }
 

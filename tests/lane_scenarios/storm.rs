@@ -4,45 +4,20 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
 use surgetank::lane::{
     LaneCore, LaneSettings, Next, Outcome, RetryClass, RetryToken, SendId, Ticket, TicketId,
-    UserKey,
 };
 use tokio::time::Instant;
 
+use super::crowd::{Caller, Run, callers};
 use super::ideal;
 use super::scenario::{FaultKind, Policy, Scenario};
 use super::vendor::{Answer, VendorState, between};
 
 const MAX_RETRIES: u32 = 3;
-const HINT_CAP: Duration = Duration::from_secs(60);
-
-/// Somebody who asks once, and waits.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Caller {
-    pub arrives: f64,
-    user: UserKey,
-    instance: usize,
-    light: bool,
-}
-
-/// What one run came to.
-#[derive(Debug, Default)]
-pub(crate) struct Run {
-    pub asked: usize,
-    pub served: usize,
-    pub ideal: usize,
-    pub calls: usize,
-    pub throttled: usize,
-    pub light_asked: usize,
-    pub light_served: usize,
-    pub max_probes: usize,
-    /// Calls before a hint's end or after their caller's patience.
-    pub violations: usize,
-    waits: Vec<f64>,
-}
+const HINT_CAP: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Event {
@@ -128,24 +103,6 @@ pub(crate) fn play(scenario: &Scenario, seed: u64) -> Run {
     storm.run
 }
 
-fn callers(scenario: &Scenario, rng: &mut SmallRng) -> Vec<Caller> {
-    let mut callers = Vec::new();
-    let mut first_user = 0;
-    for group in &scenario.callers {
-        for call in 0..group.calls {
-            callers.push(Caller {
-                arrives: between((group.from, group.to.max(group.from)), rng),
-                user: UserKey(first_user + call % group.users),
-                instance: rng.random_range(0..scenario.instances),
-                light: group.light,
-            });
-        }
-        first_user += group.users;
-    }
-    callers.sort_by(|a, b| a.arrives.total_cmp(&b.arrives));
-    callers
-}
-
 impl Storm<'_> {
     fn at(&mut self, when: f64, event: Event) {
         self.log.push(event);
@@ -226,14 +183,14 @@ impl Storm<'_> {
                     let caller = release
                         .ticket
                         .and_then(|ticket| instance.waiting.remove(&ticket))
-                        .unwrap();
+                        .expect("everybody waited");
                     if self.now < instance.hinted_until - 1e-4 {
                         self.run.violations += 1;
                     }
                     self.call(caller, Some(release.send), release.probe);
                 }
                 Next::Expired(ticket, _) => {
-                    instance.waiting.remove(&ticket).unwrap();
+                    instance.waiting.remove(&ticket).expect("it was waiting");
                 }
                 Next::Wait { until, .. } => {
                     instance.wanted += 1;
@@ -305,26 +262,7 @@ impl Storm<'_> {
         if probe && self.instances[which].probe == Some(index) {
             self.instances[which].probe = None;
         }
-        let outcome = match answer {
-            Answer::Served { .. } => Outcome::Served,
-            Answer::Throttled { hint, .. } => Outcome::Throttled { hint },
-            Answer::Failed {
-                kind: FaultKind::Overloaded,
-                ..
-            } => Outcome::Overloaded { hint: None },
-            Answer::Failed {
-                kind: FaultKind::Unreachable,
-                ..
-            } => Outcome::ConnectFailed,
-            Answer::Failed {
-                kind: FaultKind::Broken,
-                ..
-            } => Outcome::Faulty { timed_out: false },
-            Answer::Failed {
-                kind: FaultKind::Hanging,
-                ..
-            } => Outcome::Faulty { timed_out: true },
-        };
+        let outcome = answer.outcome();
         if let Some(send) = send {
             let now = self.clock(self.now);
             let reports = self.vendor.reports(self.now);
@@ -382,7 +320,7 @@ impl Storm<'_> {
         if self.attempts[caller] > MAX_RETRIES || hint.is_some_and(|hint| hint > HINT_CAP) {
             return;
         }
-        let exponent = i32::try_from(self.attempts[caller] - 1).unwrap();
+        let exponent = i32::try_from(self.attempts[caller] - 1).expect("a handful");
         let backoff = (2.0 * 2f64.powi(exponent)).min(30.0) + between((0.0, 2.0), &mut self.rng);
         if self.scenario.policy == Policy::Alone {
             let hint = hint.unwrap_or_default().as_secs_f64();
@@ -408,23 +346,5 @@ impl Storm<'_> {
         } else {
             self.instances[which].core.return_retry(token);
         }
-    }
-}
-
-impl Run {
-    /// The wait below which this part of the served callers was sent, in seconds.
-    pub(crate) fn wait(&self, quantile: f64) -> f64 {
-        let mut waits = self.waits.clone();
-        waits.sort_by(f64::total_cmp);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "an index"
-        )]
-        let index = (waits.len() as f64 * quantile) as usize;
-        waits
-            .get(index.min(waits.len().saturating_sub(1)))
-            .copied()
-            .unwrap_or_default()
     }
 }

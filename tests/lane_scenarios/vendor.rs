@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt};
-use surgetank::lane::QuotaReport;
+use surgetank::lane::{Outcome, QuotaReport};
 
 use super::scenario::{Fault, FaultKind, Hints, Vendor};
 
@@ -19,6 +19,22 @@ pub(crate) enum Answer {
     Served { first_byte: f64, end: f64 },
     Throttled { after: f64, hint: Option<Duration> },
     Failed { after: f64, kind: FaultKind },
+}
+
+impl Answer {
+    /// What the proxy makes of it.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Served { .. } => Outcome::Served,
+            Self::Throttled { hint, .. } => Outcome::Throttled { hint: *hint },
+            Self::Failed { kind, .. } => match kind {
+                FaultKind::Overloaded => Outcome::Overloaded { hint: None },
+                FaultKind::Unreachable => Outcome::ConnectFailed,
+                FaultKind::Broken => Outcome::Faulty { timed_out: false },
+                FaultKind::Hanging => Outcome::Faulty { timed_out: true },
+            },
+        }
+    }
 }
 
 /// The vendor's state.
@@ -169,7 +185,10 @@ impl<'a> VendorState<'a> {
 
     fn rate(&self, at: f64) -> f64 {
         let step = self.settings.quota.iter().rev().find(|step| step.at <= at);
-        step.or(self.settings.quota.first()).unwrap().per_minute / 60.0
+        step.or(self.settings.quota.first())
+            .expect("at least one step")
+            .per_minute
+            / 60.0
     }
 
     fn refill(&mut self, now: f64) {
@@ -200,9 +219,7 @@ impl<'a> VendorState<'a> {
             Hints::Seconds => Some(Duration::from_secs_f64(wait.ceil().max(1.0))),
             Hints::Short => Some(Duration::from_secs_f64(wait / 10.0)),
             Hints::None => None,
-            Hints::Absurd => {
-                (rng.random::<f64>() < 0.5).then_some(Duration::from_secs(86_400 * 365))
-            }
+            Hints::Absurd => (rng.random::<f64>() < 0.5).then_some(Duration::from_hours(8760)),
         }
     }
 }

@@ -6,18 +6,21 @@
 mod policies;
 mod process;
 mod routes;
+mod upstreams;
 
 pub(super) use self::routes::chain_of;
+use super::decode::Faulty;
 use super::problem::{Collector, Place};
 use super::schema::File;
 use super::suggest::{list, nearest};
 use super::tree::{Node, NodeId};
 
 /// Tells everything that does not fit together.
-pub(super) fn check(file: &File, root: &Node, problems: &mut Collector) {
+pub(super) fn check(file: &File, root: &Node, faulty: &Faulty, problems: &mut Collector) {
     let mut checks = Checks {
         file,
         root,
+        faulty,
         problems,
     };
     checks.process();
@@ -30,6 +33,7 @@ pub(super) fn check(file: &File, root: &Node, problems: &mut Collector) {
 struct Checks<'a> {
     file: &'a File,
     root: &'a Node,
+    faulty: &'a Faulty,
     problems: &'a mut Collector,
 }
 
@@ -38,9 +42,13 @@ impl<'a> Checks<'a> {
         self.root.find(id)
     }
 
-    /// Where the first of several settings that is written in the file stands.
-    fn place_of_any(&self, below: Option<&'a Node>, settings: &[&[&str]]) -> Option<Place> {
-        settings.iter().find_map(|keys| below?.at(keys)?.place)
+    fn place(&self, id: NodeId) -> Option<Place> {
+        self.node(id)?.place
+    }
+
+    /// Whether all of a block could be read. Of a part, nothing can be concluded.
+    fn is_whole(&self, block: Option<&Node>) -> bool {
+        block.is_none_or(|block| !self.faulty.touches(block))
     }
 
     /// The names of all upstreams in the file, those included that could not be read.
@@ -61,10 +69,19 @@ impl<'a> Checks<'a> {
         };
         let node = self.node(at);
         let path = node.map_or("", |node| &node.path);
-        let message = format!("`{path}` names the upstream `{name}`, which is not there; {hint}");
+        // As it is written: what a variable holds is not shown.
+        let written = node.and_then(Node::written).unwrap_or(name);
+        let message =
+            format!("`{path}` names the upstream `{written}`, which is not there; {hint}");
         self.problems
             .error(node.and_then(|node| node.place), message);
     }
+}
+
+/// Where the first of several settings that is written in the file stands.
+fn place_of_any(below: Option<&Node>, settings: &[&[&str]]) -> Option<Place> {
+    let below = below?;
+    settings.iter().find_map(|keys| below.at(keys)?.place)
 }
 
 /// Names appear in headers, logs and metrics, and are typed by people.

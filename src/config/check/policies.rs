@@ -1,6 +1,6 @@
 //! Checks of the blocks that say how requests are treated, once for each route that has them.
 
-use super::Checks;
+use super::{Checks, place_of_any};
 use crate::config::decode::At;
 use crate::config::schema::RouteEntry;
 use crate::config::units::display_duration;
@@ -8,8 +8,15 @@ use crate::config::units::display_duration;
 impl Checks<'_> {
     pub(super) fn policies(&mut self) {
         for route in &self.file.routes {
-            self.retry(route);
-            self.limits(route);
+            let node = self.node(route.id);
+            let is_whole = |key| self.is_whole(node.and_then(|node| node.get(key)));
+            let (retry_is_whole, limits_are_whole) = (is_whole("retry"), is_whole("limits"));
+            if retry_is_whole {
+                self.retry(route);
+            }
+            if limits_are_whole {
+                self.limits(route);
+            }
         }
     }
 
@@ -17,7 +24,7 @@ impl Checks<'_> {
         let node = self.node(route.id);
         let retry = &route.value.retry;
         if retry.cap < retry.base {
-            let place = self.place_of_any(node, &[&["retry", "cap"], &["retry", "base"]]);
+            let place = place_of_any(node, &[&["retry", "cap"], &["retry", "base"]]);
             let message = format!(
                 "`cap` ({}) is shorter than `base` ({}), so that every wait is the cap",
                 display_duration(retry.cap),
@@ -32,7 +39,7 @@ impl Checks<'_> {
                 &["retry", "base"],
                 &["retry", "cap"],
             ];
-            let place = self.place_of_any(node, &settings);
+            let place = place_of_any(node, &settings);
             let message = format!(
                 "the first wait ({}) is longer than `patience` ({}), so that nothing is ever tried again",
                 display_duration(first_wait),
@@ -54,7 +61,7 @@ impl Checks<'_> {
             return;
         };
         if per_user.burst.is_some() && per_user.requests.is_none() {
-            let place = self.place_of_any(node, &[&["limits", "per_user", "burst"]]);
+            let place = place_of_any(node, &[&["limits", "per_user", "burst"]]);
             self.problems.warning(
                 place,
                 "`burst` has no effect without `requests`, the rate that it belongs to",

@@ -1,6 +1,6 @@
 //! Checks of routes: that each leads somewhere, and is reached.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use super::{Checks, NAME, is_name};
 use crate::config::decode::At;
@@ -36,22 +36,21 @@ impl Checks<'_> {
     }
 
     fn names(&mut self) {
-        let mut seen = HashMap::new();
+        let mut seen = HashSet::new();
         for (index, route) in self.file.routes.iter().enumerate() {
             let name = route.value.name_at(index);
-            let place = match &route.value.name {
-                Some(given) => self.node(given.id).and_then(|node| node.place),
-                None => self.node(route.id).and_then(|node| node.place),
-            };
+            let given = route.value.name.as_ref().map_or(route.id, |name| name.id);
+            let node = self.node(given);
+            let place = node.and_then(|node| node.place);
             if !is_name(&name) {
-                self.problems
-                    .error(place, format!("this cannot name a route: {NAME}"));
+                let message = format!("this cannot name a route: {NAME}");
+                self.problems.error(place, message);
             }
-            if seen.insert(name.clone(), index).is_some() {
-                self.problems.error(
-                    place,
-                    format!("a second route is called `{name}`; give it a `name` of its own"),
-                );
+            let written = node.and_then(Node::written).unwrap_or(&name);
+            let message =
+                format!("a second route is called `{written}`; give it a `name` of its own");
+            if !seen.insert(name) {
+                self.problems.error(place, message);
             }
         }
     }
@@ -60,32 +59,29 @@ impl Checks<'_> {
     fn reachability(&mut self) {
         let mut before = Match::default();
         let mut catch_all: Option<&Node> = None;
-        for (index, route) in self.file.routes.iter().enumerate() {
+        for route in &self.file.routes {
             let node = self.node(route.id);
+            let written = node.and_then(|node| node.get("match"));
             let criteria = route.value.criteria();
-            if !is_whole(&route.value, node) {
+            if !self.is_whole(written) {
                 continue;
             }
-            if criteria.paths.is_empty()
-                && criteria.headers.is_empty()
-                && route.value.criteria.is_some()
-            {
-                let place = node.and_then(|node| node.get("match")?.place);
-                self.problems.error(place, "this `match` is empty; name a `path` or `headers`, or leave it out to take the rest");
+            if criteria == Match::default() && route.value.criteria.is_some() {
+                let message = "this `match` is empty; name a `path` or `headers`, or leave it out to take the rest";
+                self.problems
+                    .error(written.and_then(|node| node.place), message);
                 continue;
             }
-            let place = node.and_then(|node| node.place);
             if let Some(first) = catch_all {
-                let line = first
-                    .place
-                    .map_or(String::new(), |place| format!(" on line {}", place.line));
+                let line = first.place.map(|place| format!(" on line {}", place.line));
                 let message = format!(
-                    "this route is never reached: the one{line} takes every request; move that one to the end"
+                    "this route is never reached: the one{} takes every request; move that one to the end",
+                    line.unwrap_or_default(),
                 );
-                self.problems.error(place, message);
-            } else if index > 0 && before.covers(&criteria) && before != Match::default() {
+                self.problems.error(self.place(route.id), message);
+            } else if before != Match::default() && before.covers(&criteria) {
                 let message = "this route is never reached: those before it take every request that it would take; move it up or take it out";
-                self.problems.error(place, message);
+                self.problems.error(self.place(route.id), message);
             }
             if criteria.takes_everything() {
                 catch_all = catch_all.or(node);
@@ -101,12 +97,10 @@ impl Checks<'_> {
         let is_inherited = inherits_chain(route, self.root);
         let links = &route.value.fallback;
         for (index, link) in links.iter().enumerate() {
-            let place = self.node(link.id).and_then(|node| node.place);
+            let place = self.place(link.id);
             self.link_exists(link);
             if !is_inherited && leads_back(link, own, self.file) {
-                let message = format!(
-                    "this falls back from `{own}` to the same API and model again; name another upstream"
-                );
+                let message = "this falls back to the same API and model that have just failed; name another upstream";
                 self.problems.error(place, message);
             }
             if link.value == Link::Error && index + 1 < links.len() {
@@ -163,27 +157,4 @@ fn leads_back(link: &At<Link>, own: &str, file: &File) -> bool {
             .named(target)
             .zip(upstreams.named(own))
             .is_some_and(is_same)
-}
-
-/// Whether everything in the route's `match` could be read; of a part, nothing can be concluded.
-fn is_whole(route: &RouteEntry, node: Option<&Node>) -> bool {
-    let Some(written) = node
-        .and_then(|node| node.get("match"))
-        .filter(|node| !node.is_empty())
-    else {
-        return true;
-    };
-    let paths = written.get("path").map_or(0, |path| match &path.kind {
-        Kind::List(items) => items.len(),
-        Kind::Empty => 0,
-        _ => 1,
-    });
-    let headers = written
-        .get("headers")
-        .map_or(0, |headers| headers.entries().len());
-    let is_mapping = matches!(written.kind, Kind::Map(_));
-    let read = route.criteria();
-    is_mapping
-        && written.entries().len() <= 2
-        && (read.paths.len(), read.headers.len()) == (paths, headers)
 }

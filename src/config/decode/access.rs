@@ -78,6 +78,9 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         seed: K,
     ) -> Result<Option<K::Value>, Fault> {
         for (key, value) in self.rest.by_ref() {
+            if self.notes.is_faulty(value) {
+                continue;
+            }
             if let Some(known) = self.known {
                 if !known.contains(&key.as_str()) {
                     self.notes.unknown_key(self.node, key, value, known);
@@ -86,9 +89,6 @@ impl<'de> MapAccess<'de> for Entries<'_> {
                 if value.is_empty() {
                     continue;
                 }
-            }
-            if self.notes.is_faulty(value) {
-                continue;
             }
             self.value = Some(value);
             let key: StrDeserializer<'_, Fault> = key.as_str().into_deserializer();

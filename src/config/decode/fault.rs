@@ -3,11 +3,11 @@
 //! Serde's own errors quote the value; a value may be a key that was pasted into the wrong line, or come from a variable.
 //! So a fault carries the reason alone, and only what stands in the file itself, at a place where no secret belongs, is shown.
 
-use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{self, Expected, Unexpected};
 
+use super::Faulty;
 use crate::config::problem::Collector;
 use crate::config::suggest::{list, nearest};
 use crate::config::tree::{Kind, Node, NodeId};
@@ -71,11 +71,11 @@ impl Fault {
     }
 
     /// Whether it is there only because a value below was taken as left out, or was told already.
-    pub(super) fn follows_from_another(&self, node: &Node, faulty: &HashSet<NodeId>) -> bool {
-        let is_faulty = |child: &Node| faulty.contains(&child.id);
+    pub(super) fn follows_from_another(&self, node: &Node, faulty: &Faulty) -> bool {
+        let is_faulty = |child: &Node| faulty.contains(child);
         match &self.cause {
             Cause::Missing(key) => node.get(key).is_some_and(is_faulty),
-            _ => is_faulty(node) || node.children().any(is_faulty),
+            _ => is_faulty(node),
         }
     }
 
@@ -117,10 +117,11 @@ pub(super) fn unknown_key(
     known: &[&str],
     problems: &mut Collector,
 ) {
-    let block = if node.path.is_empty() {
-        "at the top level".to_owned()
-    } else {
-        format!("in `{}`", node.path)
+    // An inherited value keeps the path of where it is written; the block that it was laid into has its own.
+    let parent = value.path.strip_suffix(key).unwrap_or(&node.path);
+    let block = match parent.trim_end_matches('.') {
+        "" => "at the top level".to_owned(),
+        parent => format!("in `{parent}`"),
     };
     let message = if node.is_private() {
         format!(

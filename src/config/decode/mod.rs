@@ -19,33 +19,65 @@ use self::reader::{Notes, Reader};
 use super::problem::Collector;
 use super::tree::{Kind, Node, NodeId};
 
-/// Reads a `T`, telling everything that is wrong. `None` when nothing of it could be read.
-pub(super) fn decode<T: DeserializeOwned>(root: &Node, problems: &mut Collector) -> Option<T> {
-    let mut faulty = HashSet::new();
-    collect_faulty(root, &mut faulty);
-    loop {
-        let notes = RefCell::new(&mut *problems);
-        let result = T::deserialize(Reader::new(root, Notes::new(&faulty, &notes)));
+/// Reads a `T`, telling everything that is wrong, and what was taken as left out for it.
+/// `None` when nothing of it could be read.
+pub(super) fn decode<T: DeserializeOwned>(
+    root: &Node,
+    problems: &mut Collector,
+) -> (Option<T>, Faulty) {
+    let faulty = RefCell::new(Faulty::told_before(root));
+    let value = loop {
+        let problems = RefCell::new(&mut *problems);
+        let result = T::deserialize(Reader::new(root, Notes::new(&faulty, &problems)));
         let fault = match result {
-            Ok(value) => return Some(value),
+            Ok(value) => break Some(value),
             Err(fault) => fault.at(root.id),
         };
         let node = fault.place().and_then(|id| root.find(id)).unwrap_or(root);
+        let mut faulty = faulty.borrow_mut();
+        let mut problems = problems.borrow_mut();
         if !fault.follows_from_another(node, &faulty) {
-            fault.tell(node, problems);
+            fault.tell(node, &mut problems);
         }
-        if node.id == root.id || problems.is_full() || !faulty.insert(node.id) {
-            return None;
+        if node.id == root.id || problems.is_full() || !faulty.add(node.id) {
+            break None;
         }
-    }
+    };
+    (value, faulty.into_inner())
 }
 
-/// Values whose fault is told already, such as one with a missing variable.
-fn collect_faulty(node: &Node, faulty: &mut HashSet<NodeId>) {
-    if matches!(node.kind, Kind::Faulty) {
-        faulty.insert(node.id);
+/// The values that could not be read, each told, and taken as left out.
+#[derive(Debug, Default)]
+pub(super) struct Faulty(HashSet<NodeId>);
+
+impl Faulty {
+    /// Those that the tree came with, such as a value with a missing variable.
+    fn told_before(root: &Node) -> Self {
+        let mut faulty = Self::default();
+        faulty.collect(root);
+        faulty
     }
-    for child in node.children() {
-        collect_faulty(child, faulty);
+
+    fn collect(&mut self, node: &Node) {
+        if matches!(node.kind, Kind::Faulty) {
+            self.add(node.id);
+        }
+        for child in node.children() {
+            self.collect(child);
+        }
+    }
+
+    /// Whether it is new.
+    fn add(&mut self, id: NodeId) -> bool {
+        self.0.insert(id)
+    }
+
+    fn contains(&self, node: &Node) -> bool {
+        self.0.contains(&node.id)
+    }
+
+    /// Whether a node or anything below it is among them, so that nothing follows from what was read of it.
+    pub(super) fn touches(&self, node: &Node) -> bool {
+        self.contains(node) || node.children().any(|child| self.touches(child))
     }
 }

@@ -1,10 +1,10 @@
 //! The serde deserializer over the tree.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, Unexpected, Visitor};
 
+use super::Faulty;
 use super::access::{Choice, Entries, Items, Placed};
 use super::at::{AT, ONE_OR_MANY};
 use super::fault::{Fault, unknown_key};
@@ -15,24 +15,25 @@ use crate::config::tree::{Kind, Node, NodeId};
 /// What a reading knows of the ones before it, and where it tells what does not stop it.
 #[derive(Clone, Copy)]
 pub(super) struct Notes<'a> {
-    faulty: &'a HashSet<NodeId>,
+    faulty: &'a RefCell<Faulty>,
     problems: &'a RefCell<&'a mut Collector>,
 }
 
 impl<'a> Notes<'a> {
     pub(super) fn new(
-        faulty: &'a HashSet<NodeId>,
+        faulty: &'a RefCell<Faulty>,
         problems: &'a RefCell<&'a mut Collector>,
     ) -> Self {
         Self { faulty, problems }
     }
 
     pub(super) fn is_faulty(&self, node: &Node) -> bool {
-        self.faulty.contains(&node.id)
+        self.faulty.borrow().contains(node)
     }
 
     pub(super) fn unknown_key(&self, node: &Node, key: &str, value: &Node, known: &[&str]) {
         unknown_key(node, key, value, known, &mut self.problems.borrow_mut());
+        self.faulty.borrow_mut().add(value.id);
     }
 }
 
@@ -198,23 +199,21 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let choice = match self.node.entries() {
-            [(_, value)] if self.notes.is_faulty(value) => return Err(Fault::told()),
-            [(key, value)] if variants.contains(&key.as_str()) => Choice {
+        let choice = match (self.node.entries(), self.node.text()) {
+            ([(_, value)], _) if self.notes.is_faulty(value) => return Err(Fault::told()),
+            ([(key, value)], _) if variants.contains(&key.as_str()) => Choice {
                 key,
                 value: Some(Reader::new(value, self.notes)),
             },
-            [(key, value)] => {
+            ([(key, value)], _) => {
                 self.notes.unknown_key(self.node, key, value, variants);
                 return Err(Fault::told());
             }
-            _ => match self.node.text() {
-                Some(key) => Choice { key, value: None },
-                None => {
-                    let one = format!("exactly one of {}", list(variants));
-                    return Err(Fault::expected(one));
-                }
-            },
+            (_, Some(key)) => Choice { key, value: None },
+            (_, None) => {
+                let one = format!("exactly one of {}", list(variants));
+                return Err(Fault::expected(one));
+            }
         };
         visitor.visit_enum(choice)
     }

@@ -20,7 +20,7 @@ const UNITS: [(&str, u64); 5] = [
 ];
 
 /// A year. Longer waits are mistakes, and instants far beyond it overflow.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+const LONGEST: Duration = Duration::from_hours(8760);
 
 const EXPECTING: &str = "a duration such as `250ms`, `2s` or `10m`";
 
@@ -161,6 +161,10 @@ impl OptionalDurationText {
         Ok(duration.map(|positive| positive.0))
     }
 
+    #[expect(
+        clippy::ref_option,
+        reason = "serde's `with` hands the field over in this form"
+    )]
     pub(in crate::config) fn serialize<S: Serializer>(
         duration: &Option<Duration>,
         serializer: S,

@@ -77,3 +77,6 @@ fn scale(whole: &str, fraction: &str, scale: u64) -> Option<u64> {
     (parts % of == 0).then_some(())?;
     whole.checked_add(parts / of)
 }
+
+#[cfg(test)]
+mod tests;

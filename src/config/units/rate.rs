@@ -11,18 +11,18 @@ use serde::ser::{Serialize, Serializer};
 
 use super::{display_duration, from_text, parse_duration};
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 /// The periods that have a name; of several for one length, the first is printed.
 const PERIODS: [(&str, Duration); 11] = [
     ("s", Duration::from_secs(1)),
     ("sec", Duration::from_secs(1)),
     ("second", Duration::from_secs(1)),
-    ("min", Duration::from_secs(60)),
-    ("m", Duration::from_secs(60)),
-    ("minute", Duration::from_secs(60)),
-    ("h", Duration::from_secs(3_600)),
-    ("hour", Duration::from_secs(3_600)),
+    ("min", Duration::from_mins(1)),
+    ("m", Duration::from_mins(1)),
+    ("minute", Duration::from_mins(1)),
+    ("h", Duration::from_hours(1)),
+    ("hour", Duration::from_hours(1)),
     ("day", DAY),
     ("d", DAY),
     ("24h", DAY),

@@ -94,6 +94,10 @@ impl SizeText {
             .map(|written| written.0)
     }
 
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde's `with` hands the field over in this form"
+    )]
     pub(in crate::config) fn serialize<S: Serializer>(
         bytes: &usize,
         serializer: S,

@@ -11,7 +11,7 @@ pub struct Entry {
     pub name: &'static str,
     /// The parameters that it takes beside those of [`Entry::shapes`].
     pub takes: &'static [&'static str],
-    /// Whether it is built on a healthy answer, so that [`SHAPE`] parameters apply.
+    /// Whether it is built on a healthy answer, so that the parameters which shape one apply.
     pub shapes: bool,
     /// One sentence for the list.
     pub about: &'static str,

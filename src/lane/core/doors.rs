@@ -24,21 +24,6 @@ pub(super) enum Door {
     },
 }
 
-impl Ticket {
-    pub(super) fn gives_up(&self) -> Instant {
-        self.deadline.map_or(self.patience_until, |deadline| {
-            deadline.min(self.patience_until)
-        })
-    }
-
-    pub(super) fn gives_up_for(&self) -> RefuseReason {
-        match self.deadline {
-            Some(deadline) if deadline < self.patience_until => RefuseReason::Deadline,
-            _ => RefuseReason::Patience,
-        }
-    }
-}
-
 impl LaneCore {
     /// A copy of the lane's state for metrics and the status page.
     #[must_use]

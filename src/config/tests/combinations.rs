@@ -1,0 +1,276 @@
+//! What no single value is to blame for: settings that do not fit together, and those that do nothing.
+
+use super::problems::{one, problems, told_lines};
+use super::*;
+
+#[test]
+fn routes_that_are_never_reached_are_errors() {
+    one(
+        "routes:\n  - upstream: openai\n  - match: { path: /v1/messages }\n    upstream: anthropic\n",
+        ":3:5: this route is never reached: the one on line 2 takes every request; move that one to the end",
+    );
+    one(
+        "routes:\n  - match: { path: / }\n    upstream: openai\n  - upstream: anthropic\n",
+        ":4:5: this route is never reached: the one on line 2 takes every request; move that one to the end",
+    );
+    let shadowed = "this route is never reached: those before it take every request that it would take; move it up or take it out";
+    one(
+        "routes:\n  - match: { path: /v1 }\n    upstream: openai\n  - match: { path: /v1/messages }\n    upstream: anthropic\n",
+        &format!(":4:5: {shadowed}"),
+    );
+    one(
+        "routes:\n  - { upstream: openai, match: { path: /a } }\n  - { upstream: openai, match: { headers: { x: \"*\" } } }\n  - { upstream: openai, match: { path: [/a/b, /a], headers: { x: y } } }\n",
+        &format!(":4:5: {shadowed}"),
+    );
+    for reached in [
+        "routes:\n  - { upstream: openai, match: { path: /a } }\n  - { upstream: openai, match: { path: /ab } }\n",
+        "routes:\n  - { upstream: openai, match: { path: /a/b } }\n  - { upstream: openai, match: { path: /a } }\n",
+        "routes:\n  - { upstream: openai, match: { path: /a } }\n  - { upstream: openai, match: { path: /a, headers: { x: y } } }\n",
+        "routes:\n  - { upstream: openai, match: { headers: { x: y } } }\n  - { upstream: openai, match: { headers: { x: \"*\" } } }\n",
+    ] {
+        assert_eq!(problems(reached), Vec::<String>::new(), "{reached}");
+    }
+    // Of a match that could be read in part, nothing is concluded.
+    let told = problems(
+        "routes:\n  - { upstream: openai, match: { path: v1 } }\n  - { upstream: anthropic }\n",
+    );
+    assert_eq!(told.len(), 1, "{told:#?}");
+    let told = problems(
+        "routes:\n  - { upstream: openai, match: { paths: /v1 } }\n  - { upstream: anthropic }\n",
+    );
+    assert_eq!(told.len(), 1, "{told:#?}");
+}
+
+/// Texts with the one error in each.
+const UNFIT: &[(&str, &str)] = &[
+    (
+        "listen: [127.0.0.1:1, 127.0.0.1:1]",
+        ":1:23: `127.0.0.1:1` is listened on twice; every listener and `admin` need an address of their own",
+    ),
+    (
+        "listen: 127.0.0.1:4291",
+        ":1:9: `127.0.0.1:4291` is listened on twice; every listener and `admin` need an address of their own",
+    ),
+    (
+        "listen: 0.0.0.0:1\nadmin: 127.0.0.1:1",
+        ":2:8: `0.0.0.0:1` and `127.0.0.1:1` cannot both be listened on; one takes the port of the other",
+    ),
+    (
+        "listen: []",
+        ":1:9: `listen` is empty; name at least one address, such as `127.0.0.1:4290`",
+    ),
+    (
+        "upstreams: {}",
+        ":1:12: `upstreams` is empty; name at least one, or leave the block out for Anthropic and OpenAI",
+    ),
+    (
+        "routes: []",
+        ":1:9: `routes` is empty; without a route no request goes anywhere",
+    ),
+    (
+        "upstreams: { a: { base_url: http://a }, b: { base_url: http://b } }",
+        ":1:1: `routes` is missing: say which requests go to `a` or `b`",
+    ),
+    (
+        "routes: [{ upstream: openai, match: {} }]",
+        ":1:37: this `match` is empty; name a `path` or `headers`, or leave it out to take the rest",
+    ),
+    (
+        "routes: [{ upstream: openai, name: a b }]",
+        ":1:36: this cannot name a route: a name is made of up to 64 letters, digits, `-`, `_` and `.`",
+    ),
+    (
+        "routes: [{ upstream: openai, match: { path: /a }, name: x }, { upstream: openai, name: x }]",
+        ":1:88: a second route is called `x`; give it a `name` of its own",
+    ),
+    (
+        "fallback: [{ upstream: opnai }]",
+        ":1:24: `fallback[0].upstream` names the upstream `opnai`, which is not there; did you mean `openai`?",
+    ),
+    (
+        "fallback: [{ error: }, { reply: x }]",
+        ":1:12: `error` ends the chain; what stands behind it is never tried",
+    ),
+    (
+        "fallback: [{ upstream: openai, reply: x }]",
+        ":1:12: `fallback[0]` must be exactly one of `upstream`, `reply`, `queue` or `error`, not a mapping",
+    ),
+    (
+        "fallback: [{ queue: { depth: 1 } }]",
+        ":1:21: `fallback[0].queue` must be empty, or `{}`, not a mapping",
+    ),
+    (
+        "fallback: [reply]",
+        ":1:12: `fallback[0]` must be a mapping of one key and its value, not a single value",
+    ),
+    (
+        "limits: { identify: [] }",
+        ":1:21: `identify` is empty, so that all callers would be one user; `peer` at least tells their addresses apart",
+    ),
+    (
+        "stream: { notice: \"a\\nb\" }",
+        ":1:19: `stream.notice` cannot be `a b`: it must be one line of text",
+    ),
+    (
+        "telemetry: { otlp: localhost }",
+        ":1:20: `telemetry.otlp` is no endpoint such as `http://localhost:4317`: it must begin with `https://` or `http://`",
+    ),
+    (
+        "upstreams: { a: { base_url: http://h, timeouts: { connect: 0s } } }",
+        ":1:60: `upstreams.a.timeouts.connect` cannot be `0s`: it must be longer than zero",
+    ),
+    (
+        "upstreams: { a: { base_url: http://h, timeouts: { first_byte: none } } }",
+        ":1:63: `upstreams.a.timeouts.first_byte` cannot be switched off; leave it out for 60s on streams and 300s on plain answers",
+    ),
+    (
+        "upstreams: { a: { base_url: http://h, model: \"\" } }",
+        ":1:46: `upstreams.a.model` is empty; leave it out to keep the model of the request",
+    ),
+];
+
+#[test]
+fn what_does_not_fit_together_is_told() {
+    for (text, expected) in UNFIT {
+        let errors: Vec<String> = problems(text)
+            .into_iter()
+            .filter(|told| !told.contains("warning:"))
+            .collect();
+        assert_eq!(errors, [*expected], "{text}");
+        assert!(parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn two_names_of_one_target_are_no_fallback() {
+    let target = |model| {
+        format!(
+            "upstreams:\n  a: {{ base_url: http://h }}\n  b: {{ base_url: http://h{model} }}\nroutes: [{{ upstream: a, fallback: [{{ upstream: b }}] }}]\n"
+        )
+    };
+    one(
+        &target(""),
+        ":4:36: this falls back to the same API and model that have just failed; name another upstream",
+    );
+    assert_eq!(problems(&target(", model: m")), Vec::<String>::new());
+}
+
+#[test]
+fn what_works_otherwise_than_it_looks_is_warned_of() {
+    for (text, expected) in [
+        (
+            "retry: { base: 5s, cap: 1s }",
+            ":1:25: warning: `cap` (1s) is shorter than `base` (5s), so that every wait is the cap",
+        ),
+        (
+            "retry: { patience: 1s }",
+            ":1:20: warning: the first wait (2s) is longer than `patience` (1s), so that nothing is ever tried again",
+        ),
+        (
+            "limits: { per_user: { burst: 4 } }",
+            ":1:30: warning: `burst` has no effect without `requests`, the rate that it belongs to",
+        ),
+        (
+            "upstreams: { a: { base_url: http://h/v1 } }",
+            ":1:29: warning: requests bring their own path: with this `base_url`, `/v1/models` goes to `/v1/v1/models`; take the `/v1` out unless callers leave it out",
+        ),
+        (
+            "listen: 0.0.0.0:1\nupstreams: { a: { base_url: http://h, credential: { env: A } } }",
+            ":1:9: warning: whoever reaches `0.0.0.0:1` spends the credential of `a`; listen on `localhost` or keep others out by a network policy",
+        ),
+        (
+            "upstreams: { a: { base_url: http://h, timeouts: { idle: 20m } } }",
+            ":1:57: warning: `timeouts.idle` of `a` (20m) never ends a request, since `timeouts.total` (10m) is shorter",
+        ),
+    ] {
+        one(text, expected);
+        assert!(parse(text).is_ok(), "{text}");
+    }
+    for text in [
+        "retry: { max_retries: 0, patience: 1s }",
+        "retry: { jitter: 0 }",
+        "limits: { per_user: { max_wait: 0s } }",
+        "listen: 0.0.0.0:1",
+        "upstreams: { a: { base_url: http://h, timeouts: { total: 1s } } }",
+    ] {
+        assert_eq!(problems(text), Vec::<String>::new(), "{text}");
+    }
+}
+
+#[test]
+fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
+    for (text, expected) in [
+        (
+            "limits: { per_user: { tokens: 5/s } }",
+            ":1:23: warning: `limits.per_user.tokens` has no effect in this version",
+        ),
+        (
+            "answers: { on_truncated: continue }",
+            ":1:12: warning: `answers.on_truncated` has no effect in this version",
+        ),
+        (
+            "answers: { unwrap_json: true }",
+            ":1:12: warning: `answers.unwrap_json` has no effect in this version",
+        ),
+        (
+            "store: { url: sqlite:x }",
+            ":1:1: warning: `store` has no effect in this version",
+        ),
+        (
+            "telemetry: { otlp: http://h }",
+            ":1:14: warning: `telemetry.otlp` has no effect in this version",
+        ),
+        (
+            "fallback: [{ queue: }]",
+            ":1:14: warning: `fallback[0].queue` has no effect in this version",
+        ),
+        (
+            "fallback: [{ queue: {} }]",
+            ":1:14: warning: `fallback[0].queue` has no effect in this version",
+        ),
+        (
+            "fallback: [queue]",
+            ":1:12: warning: `fallback[0].queue` has no effect in this version",
+        ),
+        (
+            "stream: { notice_after: 3s }",
+            ":1:11: warning: `stream.notice_after` has no effect in this version",
+        ),
+        (
+            "routes: [{ upstream: openai, answers: { unwrap_json: true } }]",
+            ":1:41: warning: `routes[0].answers.unwrap_json` has no effect in this version",
+        ),
+        (
+            "routes: [{ upstream: openai, fallback: [{ queue: }] }]",
+            ":1:43: warning: `routes[0].fallback[0].queue` has no effect in this version",
+        ),
+    ] {
+        one(text, expected);
+        assert!(parse(text).is_ok(), "{text}");
+    }
+    for text in [
+        "answers: { on_truncated: mark, unwrap_json: false }",
+        "limits: { per_user: { tokens: none } }",
+        "telemetry: { otlp: none }",
+        "store: none",
+        "stream: { notice_after: 2s, keepalive: 15s }",
+    ] {
+        assert_eq!(problems(text), Vec::<String>::new(), "{text}");
+    }
+}
+
+#[test]
+fn credentials_are_asked_for_apart_and_at_their_place() {
+    let config = config(
+        "upstreams:\n  a: { base_url: http://a, credential: { env: SECRET } }\n  b:\n    base_url: http://b\n    credential: { env: NOT_SET }\n  c: { base_url: http://c, credential: { file: /nonexistent/key } }\nroutes: [{ upstream: a }]\n",
+    );
+    let told = config.check_credentials(&env).unwrap_err();
+    let told = told_lines(&told.to_string());
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert_eq!(
+        told[0],
+        ":5:5: the credential of `b` cannot be had: the environment variable `NOT_SET` is not set; set it, or take `credential` out so that callers send their own"
+    );
+    assert!(told[1].starts_with(":6:28: the credential of `c` cannot be had: the file `/nonexistent/key` cannot be read: "), "{told:#?}");
+    assert!(config.check_credentials(&|_| Some("x".into())).is_err());
+}
