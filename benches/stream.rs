@@ -92,7 +92,7 @@ impl Times {
     }
 }
 
-async fn start_proxy(upstream: SocketAddr) -> (Proxy, Listener, SocketAddr) {
+fn start_proxy(upstream: SocketAddr) -> (Proxy, Listener, SocketAddr) {
     let yaml = format!(
         "listen: 127.0.0.1:0\nadmin: none\nupstreams: {{ up: {{ base_url: 'http://{upstream}' }} }}\nroutes: [ {{ upstream: up }} ]\n"
     );
@@ -113,7 +113,7 @@ async fn main() -> ExitCode {
             tokio::spawn(upstream(stream, sent.clone()));
         }
     });
-    let (proxy, proxy_listener, proxied) = start_proxy(origin).await;
+    let (proxy, proxy_listener, proxied) = start_proxy(origin);
     tokio::spawn(async move { proxy.serve(vec![proxy_listener]).await });
 
     let mut connections = [origin, proxied].map(|addr| {

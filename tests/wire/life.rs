@@ -108,10 +108,10 @@ async fn the_second_stage_ends_streams_honestly() {
             .await;
             rig.tank.proxy.lifecycle().advance(Stage::Ending);
             assert_eq!(head.status(), 200);
-            // The process waits no longer than a second for these last words.
-            let last_words = tokio::time::timeout(Duration::from_secs(1), caller.wire.rest()).await;
-            let (rest, _) = last_words
-                .unwrap_or_else(|_| panic!("{tongue:?} {script}: no end within a second"));
+            // The process waits a second for these last words; a loaded machine may take a little longer to read them.
+            let last_words = tokio::time::timeout(Duration::from_secs(3), caller.wire.rest()).await;
+            let (rest, _) =
+                last_words.unwrap_or_else(|_| panic!("{tongue:?} {script}: no end in time"));
             let rest = text(&rest);
             assert!(
                 rest.contains(tongue.error_mark()),
@@ -232,7 +232,7 @@ async fn a_reader_that_stalls_is_dropped_and_its_upstream_let_go() {
     let lab =
         surgetank::lab::Lab::start(surgetank::lab::LabConfig::default()).expect("a free port");
     let (addr, shared) = with_limits(&lab.url(), |limits| {
-        limits.write_idle = Duration::from_millis(400)
+        limits.write_idle = Duration::from_millis(400);
     });
     let mut caller = Caller::connect(addr).await;
     // Far more than all the buffers between them hold.

@@ -119,7 +119,7 @@ fn odd_streams() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "no space behind the colon",
-            format!("data:{{\"choices\":[]}}\n\ndata:[DONE]\n\n"),
+            "data:{\"choices\":[]}\n\ndata:[DONE]\n\n".to_string(),
         ),
         ("blank lines", format!("\n\n\n{chunk}\n\n\n\n{done}\n\n")),
         (
