@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::sse::{FrameKind, Framer};
-use crate::dialect::{self, Dialect, Ending, Meaning};
+use crate::dialect::{self, Dialect, Ending, Endpoint, Meaning};
 
 /// The longest event that is looked at. Longer ones pass unread; the watch then no longer knows
 /// whether the answer is complete until the next event tells it.
@@ -82,7 +82,9 @@ impl Watch {
     /// its end; or the vendor itself has said that it failed, which is an end too.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.unread || self.ending.has_failed() || self.ending.is_complete()
+        // Some SDKs swallow the documented error event of Responses, so there only its own end counts.
+        let is_told = self.dialect.endpoint() != Endpoint::Responses;
+        self.unread || self.ending.is_complete() || (is_told && self.ending.has_failed())
     }
 
     /// Whether the stream's own words say that it is over, so that a broken connection takes nothing away.
