@@ -82,15 +82,19 @@ impl Watch {
     /// its end; or the vendor itself has said that it failed, which is an end too.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        // Some SDKs swallow the documented error event of Responses, so there only its own end counts.
-        let is_told = self.dialect.endpoint() != Endpoint::Responses;
-        self.unread || self.ending.is_complete() || (is_told && self.ending.has_failed())
+        self.unread || self.has_told_failure() || self.ending.is_complete()
     }
 
     /// Whether the stream's own words say that it is over, so that a broken connection takes nothing away.
     #[must_use]
     pub fn has_said_its_end(&self) -> bool {
-        self.ending.has_failed() || self.ending.has_said_its_end()
+        self.has_told_failure() || self.ending.has_said_its_end()
+    }
+
+    /// Whether the vendor has reported a failure in a form that every SDK raises. Some swallow the documented error
+    /// event of Responses, so there only the stream's own end counts.
+    fn has_told_failure(&self) -> bool {
+        self.dialect.endpoint() != Endpoint::Responses && self.ending.has_failed()
     }
 
     /// Whether the answer said that its token limit has cut it.

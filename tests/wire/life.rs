@@ -385,7 +385,7 @@ async fn the_metrics_parse_stay_bounded_and_name_no_secret() {
     for number in 0..60 {
         let hostile = format!("secret-{number}\\\"{{}}");
         let request = Tongue::Chat
-            .with(false, serde_json::json!({ "model": format!("model-{hostile}"), "user": format!("user-{hostile}") }))
+            .with(false, &serde_json::json!({ "model": format!("model-{hostile}"), "user": format!("user-{hostile}") }))
             .header("x-surgetank-user", &format!("who-{number}"))
             .header("x-api-key", &format!("secret-key-{number}"));
         rig.tank.call(&request).await;

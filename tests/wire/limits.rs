@@ -123,13 +123,12 @@ async fn a_refusal_speaks_the_callers_dialect() {
     }
 }
 
-#[tokio::test]
-async fn users_are_told_apart_by_the_first_source_that_names_them() {
+/// A source; two requests of one user, and one of another.
+fn users() -> Vec<(&'static str, Request, Request, Request)> {
     let ann = |request: Request| request.header("x-surgetank-user", "ann");
-    let body = |extra| Tongue::Chat.with(false, extra);
+    let body = |extra| Tongue::Chat.with(false, &extra);
     let bare = || Request::post("/v1/chat/completions", r#"{"model":"m","messages":[]}"#);
-    // Each pair: two requests of one user, then one of another.
-    let table: Vec<(&str, Request, Request, Request)> = vec![
+    vec![
         (
             "header",
             ann(Tongue::Chat.plain()),
@@ -156,9 +155,9 @@ async fn users_are_told_apart_by_the_first_source_that_names_them() {
         ),
         (
             "metadata.user_id",
-            Tongue::Messages.with(false, json!({ "metadata": { "user_id": "m1" } })),
-            Tongue::Messages.with(false, json!({ "metadata": { "user_id": "m1" } })),
-            Tongue::Messages.with(false, json!({ "metadata": { "user_id": "m2" } })),
+            Tongue::Messages.with(false, &json!({ "metadata": { "user_id": "m1" } })),
+            Tongue::Messages.with(false, &json!({ "metadata": { "user_id": "m1" } })),
+            Tongue::Messages.with(false, &json!({ "metadata": { "user_id": "m2" } })),
         ),
         (
             "credential",
@@ -166,8 +165,12 @@ async fn users_are_told_apart_by_the_first_source_that_names_them() {
             bare().header("x-api-key", "c1"),
             bare().header("authorization", "Bearer c2"),
         ),
-    ];
-    for (source, first, again, other) in table {
+    ]
+}
+
+#[tokio::test]
+async fn users_are_told_apart_by_the_first_source_that_names_them() {
+    for (source, first, again, other) in users() {
         let limited = Limited::by("requests: 1/hour");
         assert_eq!(limited.tank().call(&first).await.status, 200, "{source}");
         assert_eq!(

@@ -181,7 +181,7 @@ async fn who_parses_the_answer_gets_a_refusal() {
     let rig = rig();
     let schema = json!({ "type": "object", "properties": {} });
     let tool = json!([{ "name": "t", "input_schema": schema }]);
-    let chat = Tongue::Chat.with(false, json!({ "response_format": { "type": "json_schema", "json_schema": { "name": "n", "schema": schema } } }));
+    let chat = Tongue::Chat.with(false, &json!({ "response_format": { "type": "json_schema", "json_schema": { "name": "n", "schema": schema } } }));
     let answer = failing(&rig, chat, "chat", "500*").await.json();
     let message = &answer["choices"][0]["message"];
     assert_eq!(
@@ -192,7 +192,7 @@ async fn who_parses_the_answer_gets_a_refusal() {
 
     let responses = Tongue::Responses.with(
         false,
-        json!({ "text": { "format": { "type": "json_schema", "name": "n", "schema": schema } } }),
+        &json!({ "text": { "format": { "type": "json_schema", "name": "n", "schema": schema } } }),
     );
     let answer = failing(&rig, responses, "responses", "500*").await.json();
     let content = &answer["output"][0]["content"][0];
@@ -204,7 +204,7 @@ async fn who_parses_the_answer_gets_a_refusal() {
 
     let messages = Tongue::Messages.with(
         false,
-        json!({ "tools": tool, "tool_choice": { "type": "any" } }),
+        &json!({ "tools": tool, "tool_choice": { "type": "any" } }),
     );
     let answer = failing(&rig, messages, "messages", "529*").await.json();
     assert_eq!(answer["stop_reason"], "refusal", "{answer}");
@@ -213,7 +213,7 @@ async fn who_parses_the_answer_gets_a_refusal() {
 #[tokio::test]
 async fn where_no_answer_makes_sense_the_upstreams_error_stays() {
     let rig = rig();
-    let chained = Tongue::Responses.with(false, json!({ "previous_response_id": "resp_1" }));
+    let chained = Tongue::Responses.with(false, &json!({ "previous_response_id": "resp_1" }));
     let table = [
         ("chained", chained, "500*", 500),
         (
