@@ -2,10 +2,6 @@
 //!
 //! Each test starts the proxy in process on a port of its own, in front of the lab or of an upstream that the test
 //! plays byte by byte, and speaks to it over TCP. Times are real and short; every wait is for an event and has a bound.
-#![expect(
-    clippy::panic,
-    reason = "the helpers of a test fail it like the test itself"
-)]
 #![allow(
     clippy::panic,
     clippy::needless_pass_by_value,
