@@ -127,7 +127,7 @@ impl Arguments {
 
 async fn run_lab(arguments: lab::LabArgs) -> Result<(), Failed> {
     lab::run(arguments).await.map_err(|error| {
-        let is_usage = error.chain().any(|cause| cause.is::<ScenarioError>());
+        let is_usage = error.downcast_ref::<ScenarioError>().is_some();
         let message = format!("{error:#}");
         if is_usage {
             Failed::usage(message)

@@ -168,7 +168,8 @@ async fn drive<C, T>(
 {
     let mut connection = pin!(connection);
     let mut draining = pin!(lifecycle.reached(Stage::Draining));
-    let mut retired = false;
+    let mut ending = pin!(lifecycle.reached(Stage::Ending));
+    let (mut retired, mut told) = (false, false);
     // Half the shortest limit: a stalling peer outlives it by no more than half of it.
     let tick = limits
         .head_timeout
@@ -188,6 +189,8 @@ async fn drive<C, T>(
                 retired = true;
                 retire(connection.as_mut());
             }
+            // The next poll of the connection lets an answer whose upstream is silent say that it ends.
+            () = ending.as_mut(), if !told => told = true,
             _ = looks.tick() => match clock.judge(limits) {
                 Judgement::Fine => {}
                 Judgement::Drop => return,

@@ -108,11 +108,13 @@ mod tests {
         check(&request.body(()).unwrap())
     }
 
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], Result<(), Ambiguous>);
+
     #[test]
     fn what_can_be_read_in_two_ways_is_refused() {
         use Ambiguous::{Expectation, HostCount, HostDiffers, HostInvalid, TransferEncoding};
         let host = ("host", "localhost:4290");
-        let table: &[(&str, &[(&str, &str)], Result<(), Ambiguous>)] = &[
+        let table: &[Row<'_>] = &[
             ("/", &[host], Ok(())),
             ("/", &[("host", "[::1]:4290")], Ok(())),
             ("/", &[], Err(HostCount)),

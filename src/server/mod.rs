@@ -79,6 +79,10 @@ impl Default for Lifecycle {
 impl Lifecycle {
     /// Goes on to `stage`; a life never goes back, so an earlier stage is ignored.
     pub fn advance(&self, stage: Stage) {
+        // First, so that whoever is woken by the stage below finds it set.
+        if stage == Stage::Ending {
+            self.ending.store(true, Ordering::Release);
+        }
         self.stage.send_if_modified(|now| {
             let forward = *now < stage;
             if forward {
@@ -86,9 +90,6 @@ impl Lifecycle {
             }
             forward
         });
-        if stage == Stage::Ending {
-            self.ending.store(true, Ordering::Release);
-        }
     }
 
     /// The present stage.

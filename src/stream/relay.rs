@@ -28,6 +28,9 @@ use crate::{
     server::Lifecycle,
 };
 
+/// What a body gives when it is polled.
+type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
 /// How an answer's body may take its time.
 #[derive(Copy, Clone, Debug)]
 pub struct Patience {
@@ -59,9 +62,9 @@ pub struct Relay {
 enum State {
     /// Pieces are passed on.
     Passing,
-    /// The error event is out; the connection gets one turn to write it before it is aborted.
+    /// The error event is out.
     Flushing(BodyError),
-    /// Aborts at the next poll.
+    /// The connection has had a turn to write what it holds; aborts at the next poll.
     Aborting(BodyError),
     Ended,
 }
@@ -98,7 +101,7 @@ impl Relay {
     }
 
     /// The answer broke: says so in the stream where that is possible, and aborts.
-    fn break_off(&mut self, error: BodyError) -> Result<Frame<Bytes>, BodyError> {
+    fn break_off(&mut self, cx: &mut Context<'_>, error: BodyError) -> Polled {
         tracing::warn!(
             request_id = self.call.id.as_str(),
             cause = error.cause(),
@@ -114,13 +117,18 @@ impl Relay {
                     watch.next_sequence(),
                 );
                 self.state = State::Flushing(error);
-                Ok(Frame::data(frame))
+                Poll::Ready(Some(Ok(Frame::data(frame))))
             }
-            _ => {
-                self.state = State::Ended;
-                Err(error)
-            }
+            _ => self.flush_then_abort(cx, error),
         }
+    }
+
+    /// hyper flushes what it has when a body is pending, and drops it when a body fails: without this turn the caller
+    /// could lose events that had arrived whole, and even the head.
+    fn flush_then_abort(&mut self, cx: &mut Context<'_>, error: BodyError) -> Polled {
+        self.state = State::Aborting(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Whether the silence or the whole request has lasted too long; re-arms the timer otherwise.
@@ -143,40 +151,37 @@ impl Relay {
         }
     }
 
-    fn poll_upstream(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Polled {
         if self.lifecycle.is_ending() {
-            return Poll::Ready(Some(self.break_off(BodyError::Stopping)));
+            return self.break_off(cx, BodyError::Stopping);
         }
         let Poll::Ready(next) = Pin::new(&mut self.upstream).poll_frame(cx) else {
             let overdue = ready!(self.poll_overdue(cx));
-            return Poll::Ready(Some(self.break_off(overdue)));
+            return self.break_off(cx, overdue);
         };
-        Poll::Ready(match next {
+        match next {
             Some(Ok(frame)) => {
                 self.last_piece = Instant::now();
                 if let (Some(watch), Some(data)) = (&mut self.watch, frame.data_ref()) {
                     watch.see(data);
                 }
-                Some(Ok(frame))
+                Poll::Ready(Some(Ok(frame)))
             }
             // After the answer's own end nothing is lost, however the connection goes.
             Some(Err(_)) if self.watch.as_ref().is_some_and(Watch::has_said_its_end) => self.end(),
             None if self.watch.as_ref().is_some_and(Watch::is_complete) => self.end(),
-            Some(Err(error)) => Some(self.break_off(BodyError::Upstream(error))),
-            None if self.watch.is_some() => Some(self.break_off(BodyError::Incomplete)),
+            Some(Err(error)) => self.break_off(cx, BodyError::Upstream(error)),
+            None if self.watch.is_some() => self.break_off(cx, BodyError::Incomplete),
             None => self.end(),
-        })
+        }
     }
 
-    fn end(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+    fn end(&mut self) -> Polled {
         if self.watch.as_ref().is_some_and(Watch::is_truncated) {
             self.call.journal().truncated = true;
         }
         self.state = State::Ended;
-        None
+        Poll::Ready(None)
     }
 }
 
@@ -184,10 +189,7 @@ impl http_body::Body for Relay {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let this = self.get_mut();
         match std::mem::replace(&mut this.state, State::Ended) {
             State::Passing => {
@@ -197,12 +199,7 @@ impl http_body::Body for Relay {
                     None => this.poll_upstream(cx),
                 }
             }
-            // hyper flushes what it has when a body is pending, and drops it when a body fails.
-            State::Flushing(error) => {
-                this.state = State::Aborting(error);
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
+            State::Flushing(error) => this.flush_then_abort(cx, error),
             State::Aborting(error) => Poll::Ready(Some(Err(error))),
             State::Ended => Poll::Ready(None),
         }

@@ -16,6 +16,8 @@ pub struct Watch {
     framer: Framer,
     ending: Ending,
     events: u64,
+    /// The latest event was too long to be looked at; it may have been the last one.
+    unread: bool,
 }
 
 impl Watch {
@@ -27,6 +29,7 @@ impl Watch {
             framer: Framer::new(MAX_EVENT),
             ending: Ending::new(dialect),
             events: 0,
+            unread: false,
         }
     }
 
@@ -57,6 +60,8 @@ impl Watch {
 
     /// Gives the meaning of an event; comments and the like have none.
     fn note(&mut self, kind: &FrameKind) -> Option<Meaning> {
+        self.unread = matches!(kind, FrameKind::Oversize)
+            || (self.unread && !matches!(kind, FrameKind::Event(_)));
         let meaning = match kind {
             FrameKind::Event(event) => {
                 let meaning = dialect::meaning(self.dialect, event);
@@ -73,18 +78,23 @@ impl Watch {
         Some(meaning)
     }
 
-    /// Whether the answer is whole; or the vendor itself has said that it failed, which is an end too.
+    /// Whether the answer is whole, as far as can be known: an event too long to be read may have been
+    /// its end; or the vendor itself has said that it failed, which is an end too.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        // Some SDKs swallow the documented error event of Responses, so there only its own end counts.
-        let is_told = self.dialect.endpoint() != Endpoint::Responses;
-        self.ending.is_complete() || (is_told && self.ending.has_failed())
+        self.unread || self.has_told_failure() || self.ending.is_complete()
     }
 
     /// Whether the stream's own words say that it is over, so that a broken connection takes nothing away.
     #[must_use]
     pub fn has_said_its_end(&self) -> bool {
-        self.ending.has_failed() || self.ending.has_said_its_end()
+        self.has_told_failure() || self.ending.has_said_its_end()
+    }
+
+    /// Whether the vendor has reported a failure in a form that every SDK raises. Some swallow the documented error
+    /// event of Responses, so there only the stream's own end counts.
+    fn has_told_failure(&self) -> bool {
+        self.dialect.endpoint() != Endpoint::Responses && self.ending.has_failed()
     }
 
     /// Whether the answer said that its token limit has cut it.

@@ -21,77 +21,199 @@ enum Fate {
 
 use Fate::{Cleaned, Last, Refused};
 
-fn vectors() -> Vec<(&'static str, String, Fate)> {
-    let post =
-        |fields: &str, body: &str| format!("POST /x HTTP/1.1\r\nhost: app\r\n{fields}\r\n{body}");
-    let chunks = format!("0\r\n\r\n{CANARY}");
-    let length = CANARY.len();
-    let get = |fields: &str| format!("GET /x HTTP/1.1\r\n{fields}\r\n{CANARY}");
-    vec![
-        // Framing.
-        ("chunked twice", post("transfer-encoding: chunked, chunked\r\n", &chunks), Refused),
-        ("chunked in two fields", post("transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n", &chunks), Refused),
-        ("an empty coding", post("transfer-encoding: , chunked\r\n", &chunks), Refused),
-        ("a coding before chunked", post("transfer-encoding: gzip, chunked\r\n", &chunks), Refused),
-        ("a coding after chunked", post("transfer-encoding: chunked, identity\r\n", &chunks), Refused),
-        ("an unknown coding", post("transfer-encoding: xchunked\r\n", &chunks), Refused),
-        ("a quoted coding", post("transfer-encoding: \"chunked\"\r\n", &chunks), Refused),
-        ("a coding behind a tab", post("transfer-encoding: \x0bchunked\r\n", &chunks), Refused),
-        ("identity", post("transfer-encoding: identity\r\ncontent-length: 2\r\n", "hi"), Refused),
-        ("space before the colon", post("transfer-encoding : chunked\r\n", &chunks), Refused),
-        ("length and chunked", post(&format!("content-length: {}\r\ntransfer-encoding: chunked\r\n", chunks.len()), &chunks), Last),
-        ("chunked and length", post(&format!("transfer-encoding: chunked\r\ncontent-length: {}\r\n", chunks.len()), &chunks), Last),
-        ("lengths that differ", post(&format!("content-length: 0\r\ncontent-length: {length}\r\n"), CANARY), Refused),
-        ("lengths that differ in a list", post(&format!("content-length: 0, {length}\r\n"), CANARY), Refused),
-        ("a signed length", post(&format!("content-length: +{length}\r\n"), CANARY), Refused),
-        ("a negative length", post("content-length: -1\r\n", CANARY), Refused),
-        ("a hexadecimal length", post("content-length: 0x10\r\n", CANARY), Refused),
-        ("a length with a space", post("content-length: 1 0\r\n", CANARY), Refused),
-        ("an endless length", post("content-length: 99999999999999999999999\r\n", CANARY), Refused),
-        ("an empty length", post("content-length:\r\n", CANARY), Refused),
-        // Chunks.
-        ("a negative chunk", post("transfer-encoding: chunked\r\n", &format!("-1\r\n{CANARY}")), Refused),
-        ("a chunk size that is no number", post("transfer-encoding: chunked\r\n", &format!("zz\r\n{CANARY}")), Refused),
-        ("an endless chunk size", post("transfer-encoding: chunked\r\n", &format!("fffffffffffffffff\r\n{CANARY}")), Refused),
-        ("a chunk longer than it says", post("transfer-encoding: chunked\r\n", &format!("1\r\nabc\r\n{chunks}")), Refused),
-        ("a bare LF after a chunk size", post("transfer-encoding: chunked\r\n", &format!("2\nhi\r\n{chunks}")), Refused),
-        ("a bare CR in a chunk extension", post("transfer-encoding: chunked\r\n", &format!("2;a=\rb\r\nhi\r\n{chunks}")), Refused),
-        // Hosts and targets.
-        ("no host", get(""), Refused),
-        ("two hosts", get("host: app\r\nhost: other\r\n"), Refused),
-        ("the same host twice", get("host: app\r\nhost: app\r\n"), Refused),
-        ("a host with a space", get("host: a b\r\n"), Refused),
-        ("a host with a path", get("host: a/b\r\n"), Refused),
-        ("a host with a user", get("host: user@app\r\n"), Refused),
-        ("an empty host", get("host:\r\n"), Refused),
-        ("a target of another host", format!("GET http://other/x HTTP/1.1\r\nhost: app\r\n\r\n{CANARY}"), Refused),
-        ("a tunnel", format!("CONNECT other:443 HTTP/1.1\r\nhost: other:443\r\n\r\n{CANARY}"), Refused),
-        ("a tunnel to the own host", format!("CONNECT app HTTP/1.1\r\nhost: app\r\n\r\n{CANARY}"), Refused),
-        ("a trace", format!("TRACE /x HTTP/1.1\r\nhost: app\r\n\r\n{CANARY}"), Refused),
-        ("a space in the target", format!("GET /x y HTTP/1.1\r\nhost: app\r\n\r\n{CANARY}"), Refused),
-        ("two spaces", format!("GET  /x HTTP/1.1\r\nhost: app\r\n\r\n{CANARY}"), Refused),
-        ("no version", format!("GET /x\r\nhost: app\r\n\r\n{CANARY}"), Refused),
-        ("version 1.9", format!("GET /x HTTP/1.9\r\nhost: app\r\n\r\n{CANARY}"), Refused),
-        ("version 2 in words", format!("GET /x HTTP/2.0\r\nhost: app\r\n\r\n{CANARY}"), Refused),
-        // Lines.
-        ("a folded field", get("host: app\r\nx-a: 1\r\n 2\r\n"), Refused),
-        ("a fold before the first field", get(" host: app\r\n"), Refused),
-        ("a NUL in a value", get("host: app\r\nx-a: 1\x002\r\n"), Refused),
-        ("a NUL in a name", get("host: app\r\nx\0a: 1\r\n"), Refused),
-        ("a bare CR in a value", get("host: app\r\nx-a: 1\rx-b: 2\r\n"), Refused),
-        ("a field without a colon", get("host: app\r\nx-a\r\n"), Refused),
-        ("a field without a name", get("host: app\r\n: 1\r\n"), Refused),
-        ("a name with a space", get("host: app\r\nx a: 1\r\n"), Refused),
-        ("a name with a brace", get("host: app\r\nx{a: 1\r\n"), Refused),
-        ("an expectation that nobody knows", post("expect: a pony\r\ncontent-length: 0\r\n", ""), Refused),
-        // What has one meaning is served as that.
-        ("the same length twice", post("content-length: 2\r\ncontent-length: 2\r\n", "hi"), Cleaned),
-        ("an absolute target of the same host", "GET http://app/x HTTP/1.1\r\nhost: app\r\n\r\n".to_owned(), Cleaned),
-        ("an upgrade", "GET /x HTTP/1.1\r\nhost: app\r\nconnection: upgrade\r\nupgrade: h2c\r\nhttp2-settings: AAAA\r\n\r\n".to_owned(), Cleaned),
-        ("blank lines first", "\r\n\r\nGET /x HTTP/1.1\r\nhost: app\r\n\r\n".to_owned(), Cleaned),
-        ("capital chunked", post("Transfer-Encoding: CHUNKED\r\n", "2\r\nhi\r\n0\r\n\r\n"), Cleaned),
-        ("a chunk extension", post("transfer-encoding: chunked\r\n", "2;a=b\r\nhi\r\n0\r\n\r\n"), Cleaned),
+/// Name, bytes, fate.
+type Vector = (&'static str, String, Fate);
+
+fn post(fields: &str, body: &str) -> String {
+    format!("POST /x HTTP/1.1\r\nhost: app\r\n{fields}\r\n{body}")
+}
+
+/// A request with these fields, and the canary behind it.
+fn get(fields: &str) -> String {
+    format!("GET /x HTTP/1.1\r\n{fields}\r\n{CANARY}")
+}
+
+/// The end of a chunked body, and the canary behind it.
+fn chunks() -> String {
+    format!("0\r\n\r\n{CANARY}")
+}
+
+fn vectors() -> Vec<Vector> {
+    [
+        codings(),
+        lengths(),
+        chunking(),
+        hosts_and_targets(),
+        lines(),
+        cleaned(),
     ]
+    .concat()
+}
+
+fn codings() -> Vec<Vector> {
+    let chunks = chunks();
+    let codings = [
+        ("chunked twice", "chunked, chunked"),
+        (
+            "chunked in two fields",
+            "chunked\r\ntransfer-encoding: chunked",
+        ),
+        ("an empty coding", ", chunked"),
+        ("a coding before chunked", "gzip, chunked"),
+        ("a coding after chunked", "chunked, identity"),
+        ("an unknown coding", "xchunked"),
+        ("a quoted coding", "\"chunked\""),
+        ("a coding behind a vertical tab", "\x0bchunked"),
+        ("identity", "identity\r\ncontent-length: 2"),
+    ];
+    let refused = codings.map(|(name, coding)| {
+        let request = post(&format!("transfer-encoding: {coding}\r\n"), &chunks);
+        (name, request, Refused)
+    });
+    let spaced = post("transfer-encoding : chunked\r\n", &chunks);
+    let length = format!("content-length: {}\r\n", chunks.len());
+    let before = post(&format!("{length}transfer-encoding: chunked\r\n"), &chunks);
+    let behind = post(&format!("transfer-encoding: chunked\r\n{length}"), &chunks);
+    let others = [
+        ("space before the colon", spaced, Refused),
+        ("length and chunked", before, Last),
+        ("chunked and length", behind, Last),
+    ];
+    refused.into_iter().chain(others).collect()
+}
+
+fn lengths() -> Vec<Vector> {
+    let length = CANARY.len();
+    let lengths = [
+        (
+            "lengths that differ",
+            format!("0\r\ncontent-length: {length}"),
+        ),
+        ("lengths that differ in a list", format!("0, {length}")),
+        ("a signed length", format!("+{length}")),
+        ("a negative length", "-1".to_owned()),
+        ("a hexadecimal length", "0x10".to_owned()),
+        ("a length with a space", "1 0".to_owned()),
+        ("an endless length", "9".repeat(23)),
+        ("an empty length", String::new()),
+    ];
+    let request = |length| post(&format!("content-length: {length}\r\n"), CANARY);
+    lengths
+        .map(|(name, length)| (name, request(length), Refused))
+        .to_vec()
+}
+
+fn chunking() -> Vec<Vector> {
+    let chunks = chunks();
+    let bodies = [
+        ("a negative chunk", format!("-1\r\n{CANARY}")),
+        ("a chunk size that is no number", format!("zz\r\n{CANARY}")),
+        (
+            "an endless chunk size",
+            format!("fffffffffffffffff\r\n{CANARY}"),
+        ),
+        (
+            "a chunk longer than it says",
+            format!("1\r\nabc\r\n{chunks}"),
+        ),
+        ("a bare LF after a chunk size", format!("2\nhi\r\n{chunks}")),
+        (
+            "a bare CR in a chunk extension",
+            format!("2;a=\rb\r\nhi\r\n{chunks}"),
+        ),
+    ];
+    bodies
+        .map(|(name, body)| (name, post("transfer-encoding: chunked\r\n", &body), Refused))
+        .to_vec()
+}
+
+fn hosts_and_targets() -> Vec<Vector> {
+    let hosts = [
+        ("no host", ""),
+        ("two hosts", "host: app\r\nhost: other\r\n"),
+        ("the same host twice", "host: app\r\nhost: app\r\n"),
+        ("a host with a space", "host: a b\r\n"),
+        ("a host with a path", "host: a/b\r\n"),
+        ("a host with a user", "host: user@app\r\n"),
+        ("an empty host", "host:\r\n"),
+    ];
+    let starts = [
+        ("a target of another host", "GET http://other/x HTTP/1.1"),
+        ("a tunnel to another host", "CONNECT other:443 HTTP/1.1"),
+        ("a tunnel to the own host", "CONNECT app HTTP/1.1"),
+        ("a trace", "TRACE /x HTTP/1.1"),
+        ("a space in the target", "GET /x y HTTP/1.1"),
+        ("two spaces", "GET  /x HTTP/1.1"),
+        ("no version", "GET /x"),
+        ("version 1.9", "GET /x HTTP/1.9"),
+        ("version 2 in words", "GET /x HTTP/2.0"),
+    ];
+    let hosts = hosts.map(|(name, fields)| (name, get(fields), Refused));
+    let starts = starts.map(|(name, start)| {
+        (
+            name,
+            format!("{start}\r\nhost: app\r\n\r\n{CANARY}"),
+            Refused,
+        )
+    });
+    hosts.into_iter().chain(starts).collect()
+}
+
+fn lines() -> Vec<Vector> {
+    let fields = [
+        ("a folded field", "host: app\r\nx-a: 1\r\n 2\r\n"),
+        ("a fold before the first field", " host: app\r\n"),
+        ("a NUL in a value", "host: app\r\nx-a: 1\x002\r\n"),
+        ("a NUL in a name", "host: app\r\nx\0a: 1\r\n"),
+        ("a bare CR in a value", "host: app\r\nx-a: 1\rx-b: 2\r\n"),
+        ("a field without a colon", "host: app\r\nx-a\r\n"),
+        ("a field without a name", "host: app\r\n: 1\r\n"),
+        ("a name with a space", "host: app\r\nx a: 1\r\n"),
+        ("a name with a brace", "host: app\r\nx{a: 1\r\n"),
+        (
+            "an expectation that nobody knows",
+            "host: app\r\nexpect: a pony\r\n",
+        ),
+    ];
+    fields
+        .map(|(name, fields)| (name, get(fields), Refused))
+        .to_vec()
+}
+
+/// What has one meaning is served as that.
+fn cleaned() -> Vec<Vector> {
+    let host = "host: app\r\n";
+    let upgrade = "connection: upgrade\r\nupgrade: h2c\r\nhttp2-settings: AAAA\r\n";
+    let chunked = "transfer-encoding: chunked\r\n";
+    let requests = [
+        (
+            "the same length twice",
+            post("content-length: 2\r\ncontent-length: 2\r\n", "hi"),
+        ),
+        (
+            "an absolute target of the same host",
+            format!("GET http://app/x HTTP/1.1\r\n{host}\r\n"),
+        ),
+        (
+            "an upgrade",
+            format!("GET /x HTTP/1.1\r\n{host}{upgrade}\r\n"),
+        ),
+        (
+            "blank lines first",
+            format!("\r\n\r\nGET /x HTTP/1.1\r\n{host}\r\n"),
+        ),
+        (
+            "capital chunked",
+            post("Transfer-Encoding: CHUNKED\r\n", "2\r\nhi\r\n0\r\n\r\n"),
+        ),
+        (
+            "a chunk extension",
+            post(chunked, "2;a=b\r\nhi\r\n0\r\n\r\n"),
+        ),
+    ];
+    requests
+        .map(|(name, request)| (name, request, Cleaned))
+        .to_vec()
 }
 
 /// What came of a vector: the status, and whether the connection serves on.
@@ -276,77 +398,60 @@ async fn a_chain_that_leads_back_is_noticed() {
     assert_eq!(caller.answer_to("GET").await.status, 200);
 }
 
-#[tokio::test]
-async fn answers_that_can_be_read_in_two_ways_never_reach_a_caller() {
-    let body = "content-type: text/plain\r\n";
-    let table: &[(&str, String, bool)] = &[
+/// Answers of an upstream by name; those marked have one meaning left once they were cleaned.
+fn answers() -> Vec<(&'static str, String, bool)> {
+    let begun = |start: &str, fields: &str| {
+        format!("{start}\r\ncontent-type: text/plain\r\n{fields}\r\n\r\nok")
+    };
+    let ok = |fields: &str| begun("HTTP/1.1 200 OK", fields);
+    let giant = format!("x-a: {}\r\ncontent-length: 2", "a".repeat(700 << 10));
+    let switch =
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\nraw";
+    let both = "content-length: 9\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0";
+    vec![
         (
             "two lengths",
-            format!("HTTP/1.1 200 OK\r\n{body}content-length: 2\r\ncontent-length: 3\r\n\r\noka"),
+            ok("content-length: 2\r\ncontent-length: 3"),
             false,
         ),
-        (
-            "a length in words",
-            format!("HTTP/1.1 200 OK\r\n{body}content-length: two\r\n\r\nok"),
-            false,
-        ),
-        (
-            "a negative length",
-            format!("HTTP/1.1 200 OK\r\n{body}content-length: -2\r\n\r\nok"),
-            false,
-        ),
+        ("a length in words", ok("content-length: two"), false),
+        ("a negative length", ok("content-length: -2"), false),
         (
             "a bad version",
-            format!("HTTQ/1.1 200 OK\r\n{body}content-length: 2\r\n\r\nok"),
+            begun("HTTQ/1.1 200 OK", "content-length: 2"),
             false,
         ),
         (
             "no status",
-            format!("HTTP/1.1 OK\r\n{body}content-length: 2\r\n\r\nok"),
+            begun("HTTP/1.1 OK", "content-length: 2"),
             false,
         ),
         (
             "a status of two digits",
-            format!("HTTP/1.1 20 OK\r\n{body}content-length: 2\r\n\r\nok"),
+            begun("HTTP/1.1 20 OK", "content-length: 2"),
             false,
         ),
-        (
-            "a NUL",
-            format!("HTTP/1.1 200 OK\r\n{body}x: a\0b\r\ncontent-length: 2\r\n\r\nok"),
-            false,
-        ),
+        ("a NUL", ok("x: a\0b\r\ncontent-length: 2"), false),
         (
             "space before the colon",
-            format!("HTTP/1.1 200 OK\r\n{body}x-a : 1\r\ncontent-length: 2\r\n\r\nok"),
+            ok("x-a : 1\r\ncontent-length: 2"),
             false,
         ),
         ("no HTTP", "\x16\x03\x01 hello\r\n\r\n".to_owned(), false),
-        (
-            "a giant head",
-            format!(
-                "HTTP/1.1 200 OK\r\nx-a: {}\r\ncontent-length: 2\r\n\r\nok",
-                "a".repeat(700 << 10)
-            ),
-            false,
-        ),
-        (
-            "a switch nobody asked for",
-            "HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\nraw"
-                .to_owned(),
-            false,
-        ),
-        // One meaning is left once it was cleaned.
+        ("a giant head", ok(&giant), false),
+        ("a switch nobody asked for", switch.to_owned(), false),
         (
             "length and chunked",
-            format!(
-                "HTTP/1.1 200 OK\r\n{body}content-length: 9\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
-            ),
+            ok(both).replace("0\r\n\r\nok", "0\r\n\r\n"),
             true,
         ),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn answers_that_can_be_read_in_two_ways_never_reach_a_caller() {
     let mut wrong = Vec::new();
-    for (name, reply, cleaned) in table {
-        let reply = reply.clone();
+    for (name, reply, cleaned) in answers() {
         let origin = Origin::start().await.serve(move |seen| {
             Some(if seen.head.start.contains("/next") {
                 OK.into()
@@ -357,7 +462,7 @@ async fn answers_that_can_be_read_in_two_ways_never_reach_a_caller() {
         let tank = Recipe::over(&origin.url()).retry("max_retries: 0").start();
         let mut caller = tank.caller().await;
         let answer = soon(name, caller.call(&Request::get("/x"))).await;
-        let right = if *cleaned {
+        let right = if cleaned {
             answer.status == 200
                 && answer.body == b"ok"
                 && answer.end == End::Whole

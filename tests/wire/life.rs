@@ -1,12 +1,6 @@
 //! The process's life: it begins, holds against those who hold it up, and ends without breaking what it promised.
 
-use std::{
-    collections::HashSet,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use surgetank::{
     app,
@@ -19,7 +13,9 @@ use surgetank::{
     upstream::{self, Pool, Upstream},
 };
 
-use super::harness::{Caller, End, Filled, Origin, Recipe, Request, Rig, Tongue, Wire, find, soon, text, until};
+use super::harness::{
+    Caller, End, Filled, Origin, Recipe, Request, Rig, Tongue, Wire, find, soon, text, until,
+};
 
 const EVENT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
 
@@ -42,8 +38,14 @@ async fn draining_lets_what_runs_finish_and_takes_nothing_new() {
     caller.wire.through(EVENT.as_bytes()).await;
 
     tank.proxy.lifecycle().advance(Stage::Draining);
-    assert_eq!(soon("the idle connection ends", idle.wire.closed()).await, End::Fin);
-    until("nothing listens", || std::net::TcpStream::connect(tank.addr).is_err()).await;
+    assert_eq!(
+        soon("the idle connection ends", idle.wire.closed()).await,
+        End::Fin
+    );
+    until("nothing listens", || {
+        std::net::TcpStream::connect(tank.addr).is_err()
+    })
+    .await;
     for _ in 0..3 {
         upstream.send_chunk(EVENT).await;
         caller.wire.through(EVENT.as_bytes()).await;
@@ -51,7 +53,11 @@ async fn draining_lets_what_runs_finish_and_takes_nothing_new() {
     upstream.send_chunk("data: [DONE]\n\n").await;
     upstream.end_chunks().await;
     let (rest, end) = caller.wire.rest().await;
-    assert!(text(&rest).ends_with("data: [DONE]\n\n\r\n0\r\n\r\n"), "{}", text(&rest));
+    assert!(
+        text(&rest).ends_with("data: [DONE]\n\n\r\n0\r\n\r\n"),
+        "{}",
+        text(&rest)
+    );
     assert_eq!(end, End::Fin, "and its connection is the last");
     soon("everything has ended", tank.proxy.fleet().drained()).await;
 }
@@ -60,15 +66,27 @@ async fn draining_lets_what_runs_finish_and_takes_nothing_new() {
 async fn settling_still_accepts_and_is_not_ready_any_more() {
     let rig = Rig::start();
     let (admin, _serving) = rig.tank.admin();
-    let ready = || async { Caller::connect(admin).await.call(&Request::get("/readyz")).await };
+    let ready = || async {
+        Caller::connect(admin)
+            .await
+            .call(&Request::get("/readyz"))
+            .await
+    };
     assert_eq!(ready().await.status, 200);
     rig.tank.proxy.lifecycle().advance(Stage::Settling);
     let answer = ready().await;
     assert_eq!((answer.status, answer.text().as_str()), (503, "settling\n"));
-    assert_eq!(rig.tank.call(&Tongue::Chat.plain()).await.status, 200, "whoever still comes is served");
+    assert_eq!(
+        rig.tank.call(&Tongue::Chat.plain()).await.status,
+        200,
+        "whoever still comes is served"
+    );
     rig.tank.proxy.lifecycle().advance(Stage::Running);
     assert_eq!(ready().await.status, 503, "a life does not go back");
-    let alive = Caller::connect(admin).await.call(&Request::get("/healthz")).await;
+    let alive = Caller::connect(admin)
+        .await
+        .call(&Request::get("/healthz"))
+        .await;
     assert_eq!(alive.status, 200);
 }
 
@@ -78,16 +96,31 @@ async fn the_second_stage_ends_streams_honestly() {
         for script in ["ok;interval=20ms;words=10000", "hang-body;after=2"] {
             let rig = Rig::start();
             let mut caller = rig.tank.caller().await;
-            caller.send(tongue.stream().script("long", script).bytes()).await;
+            caller
+                .send(tongue.stream().script("long", script).bytes())
+                .await;
             let head = caller.head().await;
             caller.wire.through(b"\n\n").await;
             rig.tank.proxy.lifecycle().advance(Stage::Draining);
+            until("nothing listens", || {
+                std::net::TcpStream::connect(rig.tank.addr).is_err()
+            })
+            .await;
             rig.tank.proxy.lifecycle().advance(Stage::Ending);
             assert_eq!(head.status(), 200);
-            let (rest, _) = soon("the stream's end", caller.wire.rest()).await;
+            // The process waits a second for these last words; a loaded machine may take a little longer to read them.
+            let last_words = tokio::time::timeout(Duration::from_secs(3), caller.wire.rest()).await;
+            let (rest, _) =
+                last_words.unwrap_or_else(|_| panic!("{tongue:?} {script}: no end in time"));
             let rest = text(&rest);
-            assert!(rest.contains(tongue.error_mark()), "{tongue:?} {script}: an error event: {rest}");
-            assert!(!rest.ends_with("0\r\n\r\n"), "{tongue:?} {script}: no clean end: {rest}");
+            assert!(
+                rest.contains(tongue.error_mark()),
+                "{tongue:?} {script}: an error event: {rest}"
+            );
+            assert!(
+                !rest.ends_with("0\r\n\r\n"),
+                "{tongue:?} {script}: no clean end: {rest}"
+            );
             soon("everything has ended", rig.tank.proxy.fleet().drained()).await;
         }
     }
@@ -100,11 +133,20 @@ async fn four_hundred_slow_heads_are_closed_in_time_and_hold_nobody_up() {
     for number in 0..400 {
         let mut wire = Wire::connect(rig.tank.addr).await;
         // Some say nothing at all, the others begin a head and never end it.
-        let begun = ["", "G", "POST /v1/messages HTTP/1.1\r\n", "GET / HTTP/1.1\r\nhost: a\r\nx-a: "][number % 4];
+        let begun = [
+            "",
+            "G",
+            "POST /v1/messages HTTP/1.1\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nx-a: ",
+        ][number % 4];
         wire.send(begun).await;
         slow.push(wire);
     }
-    assert_eq!(rig.tank.call(&Tongue::Chat.plain()).await.status, 200, "others are served meanwhile");
+    assert_eq!(
+        rig.tank.call(&Tongue::Chat.plain()).await.status,
+        200,
+        "others are served meanwhile"
+    );
     let closing = async {
         for wire in &mut slow {
             wire.closed().await;
@@ -147,8 +189,14 @@ async fn idle_connections_are_retired_and_used_ones_are_not() {
 /// A proxy with limits that no configuration offers.
 fn with_limits(base_url: &str, change: impl FnOnce(&mut Limits)) -> (SocketAddr, app::Shared) {
     let yaml = Recipe::over(base_url).yaml("");
-    let config = Config::parse("test", &yaml, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
-    let upstreams: Vec<_> = config.upstreams.iter().enumerate().map(|(index, one)| Arc::new(Upstream::new(index, one, None, true))).collect();
+    let config =
+        Config::parse("test", &yaml, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    let upstreams: Vec<_> = config
+        .upstreams
+        .iter()
+        .enumerate()
+        .map(|(index, one)| Arc::new(Upstream::new(index, one, None, true)))
+        .collect();
     let shared = app::Shared {
         routes: Routes::new(&config, &upstreams).expect("countable"),
         lanes: Lanes::default(),
@@ -170,7 +218,8 @@ fn with_limits(base_url: &str, change: impl FnOnce(&mut Limits)) -> (SocketAddr,
     let stacked = shared.clone();
     let edge = move || app::stack(&stacked, Pool::new(&upstreams, &tls));
     let fleet = Fleet::start(1, edge, &limits, &shared.lifecycle).expect("it starts");
-    let listener = Listener::bind(&Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("it binds");
+    let listener =
+        Listener::bind(&Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("it binds");
     let addr = listener.tcp_addr().expect("TCP");
     let (fleet, lifecycle) = (Arc::new(fleet), shared.lifecycle.clone());
     let serving = fleet.clone();
@@ -180,13 +229,25 @@ fn with_limits(base_url: &str, change: impl FnOnce(&mut Limits)) -> (SocketAddr,
 
 #[tokio::test]
 async fn a_reader_that_stalls_is_dropped_and_its_upstream_let_go() {
-    let lab = surgetank::lab::Lab::start(surgetank::lab::LabConfig::default()).expect("a free port");
-    let (addr, shared) = with_limits(&lab.url(), |limits| limits.write_idle = Duration::from_millis(400));
+    let lab =
+        surgetank::lab::Lab::start(surgetank::lab::LabConfig::default()).expect("a free port");
+    let (addr, shared) = with_limits(&lab.url(), |limits| {
+        limits.write_idle = Duration::from_millis(400);
+    });
     let mut caller = Caller::connect(addr).await;
     // Far more than all the buffers between them hold.
-    caller.send(Tongue::Chat.stream().script("flood", "giant-event;size=60MiB").bytes()).await;
+    caller
+        .send(
+            Tongue::Chat
+                .stream()
+                .script("flood", "giant-event;size=60MiB")
+                .bytes(),
+        )
+        .await;
     assert_eq!(caller.wire.fill().await, Filled::Bytes);
-    lab.wait_for(|stats| stats.cancelled == 1, super::harness::PATIENCE).await.expect("the upstream is let go");
+    lab.wait_for(|stats| stats.cancelled == 1, super::harness::PATIENCE)
+        .await
+        .expect("the upstream is let go");
     until("nothing runs", || shared.metrics.in_flight.get() == 0).await;
 }
 
@@ -227,12 +288,27 @@ async fn the_operators_port_answers_what_it_offers_and_changes_nothing() {
         ("PUT", "/readyz", 405),
     ];
     for (method, path, status) in table {
-        let answer = Caller::connect(admin).await.call(&Request::new(method, path)).await;
+        let answer = Caller::connect(admin)
+            .await
+            .call(&Request::new(method, path))
+            .await;
         assert_eq!(answer.status, status, "{method} {path}");
     }
-    let state = Caller::connect(admin).await.call(&Request::get("/api/state")).await.json();
-    assert_eq!((&state["stage"], &state["in_flight_requests"]), (&"running".into(), &0.into()), "{state}");
-    assert_eq!(rig.lab.stats().requests, 0, "none of it went to the upstream");
+    let state = Caller::connect(admin)
+        .await
+        .call(&Request::get("/api/state"))
+        .await
+        .json();
+    assert_eq!(
+        (&state["stage"], &state["in_flight_requests"]),
+        (&"running".into(), &0.into()),
+        "{state}"
+    );
+    assert_eq!(
+        rig.lab.stats().requests,
+        0,
+        "none of it went to the upstream"
+    );
     // The data port has no such pages: all its paths are the upstream's.
     let answer = rig.tank.call(&Request::get("/metrics")).await;
     assert!(answer.head.has("x-surgetank-upstream"), "{:?}", answer.head);
@@ -245,18 +321,31 @@ fn parsed(exposition: &str) -> HashSet<String> {
     for line in exposition.lines() {
         if let Some(rest) = line.strip_prefix("# ") {
             let mut words = rest.splitn(3, ' ');
-            let (kind, family) = (words.next().expect("a word"), words.next().expect("a family"));
+            let (kind, family) = (
+                words.next().expect("a word"),
+                words.next().expect("a family"),
+            );
             assert!(matches!(kind, "HELP" | "TYPE"), "{line}");
             if kind == "TYPE" {
                 assert!(families.insert(family.to_owned()), "{family} stands twice");
             }
             continue;
         }
-        let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
+        let (name, value) = line
+            .rsplit_once(' ')
+            .unwrap_or_else(|| panic!("no value: {line}"));
         assert!(value.parse::<f64>().is_ok(), "{line}");
         let (family, labels) = name.split_once('{').unwrap_or((name, "}"));
-        assert!(family.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{line}");
-        assert!(labels.ends_with('}') && labels.matches('"').count() % 2 == 0, "{line}");
+        assert!(
+            family
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'),
+            "{line}"
+        );
+        assert!(
+            labels.ends_with('}') && labels.matches('"').count() % 2 == 0,
+            "{line}"
+        );
         assert!(series.insert(name.to_owned()), "{name} stands twice");
     }
     series
@@ -267,20 +356,36 @@ async fn the_metrics_parse_stay_bounded_and_name_no_secret() {
     let rig = Rig::start();
     let (admin, _serving) = rig.tank.admin();
     let scrape = || async {
-        let answer = Caller::connect(admin).await.call(&Request::get("/metrics")).await;
-        assert!(answer.head.one("content-type").is_some_and(|kind| kind.starts_with("text/plain; version=0.0.4")));
+        let answer = Caller::connect(admin)
+            .await
+            .call(&Request::get("/metrics"))
+            .await;
+        assert!(
+            answer
+                .head
+                .one("content-type")
+                .is_some_and(|kind| kind.starts_with("text/plain; version=0.0.4"))
+        );
         answer.text()
     };
-    for fault in ["ok", "500", "429;retry-after-ms=5", "cut", "hang-body;for=1ms"] {
+    for fault in [
+        "ok",
+        "500",
+        "429;retry-after-ms=5",
+        "cut",
+        "hang-body;for=1ms",
+    ] {
         for tongue in Tongue::ALL {
-            rig.tank.call(&tongue.stream().script("warm", &format!("{fault}*"))).await;
+            rig.tank
+                .call(&tongue.stream().script("warm", &format!("{fault}*")))
+                .await;
         }
     }
     let before = parsed(&scrape().await);
     for number in 0..60 {
         let hostile = format!("secret-{number}\\\"{{}}");
         let request = Tongue::Chat
-            .with(false, serde_json::json!({ "model": format!("model-{hostile}"), "user": format!("user-{hostile}") }))
+            .with(false, &serde_json::json!({ "model": format!("model-{hostile}"), "user": format!("user-{hostile}") }))
             .header("x-surgetank-user", &format!("who-{number}"))
             .header("x-api-key", &format!("secret-key-{number}"));
         rig.tank.call(&request).await;
@@ -289,10 +394,24 @@ async fn the_metrics_parse_stay_bounded_and_name_no_secret() {
     let new: Vec<_> = parsed(&exposition).difference(&before).cloned().collect();
     assert!(new.len() <= 40, "series by caller: {new:?}");
     for secret in ["secret", "who-", "user-", "model-"] {
-        assert!(find(exposition.as_bytes(), secret.as_bytes()).is_none(), "{secret} is in the metrics");
+        assert!(
+            find(exposition.as_bytes(), secret.as_bytes()).is_none(),
+            "{secret} is in the metrics"
+        );
     }
-    for family in ["surgetank_requests_total", "surgetank_upstream_attempts_total", "surgetank_in_flight_requests", "surgetank_held_bytes", "surgetank_connections", "surgetank_panics_total", "surgetank_build_info"] {
-        assert!(exposition.contains(&format!("# HELP {family} ")), "{family}");
+    for family in [
+        "surgetank_requests_total",
+        "surgetank_upstream_attempts_total",
+        "surgetank_in_flight_requests",
+        "surgetank_held_bytes",
+        "surgetank_connections",
+        "surgetank_panics_total",
+        "surgetank_build_info",
+    ] {
+        assert!(
+            exposition.contains(&format!("# HELP {family} ")),
+            "{family}"
+        );
     }
 }
 
@@ -318,9 +437,14 @@ async fn a_unix_socket_serves_as_well() {
     let folder = Folder::new("unix");
     let path = folder.0.join("tank.sock");
     let rig = Rig::start();
-    let yaml = Recipe::over(&rig.lab.url()).yaml("").replace("listen: 127.0.0.1:0", &format!("listen: unix:{}", path.display()));
+    let yaml = Recipe::over(&rig.lab.url()).yaml("").replace(
+        "listen: 127.0.0.1:0",
+        &format!("listen: unix:{}", path.display()),
+    );
     let tank = super::harness::Tank::from_yaml(&yaml);
-    let mut caller = Caller { wire: Wire::connect_unix(&path).await };
+    let mut caller = Caller {
+        wire: Wire::connect_unix(&path).await,
+    };
     assert_eq!(caller.call(&Tongue::Chat.plain()).await.status, 200);
     let answer = caller.call(&Tongue::Messages.stream()).await;
     assert!(answer.text().contains(Tongue::Messages.terminator()));

@@ -2,6 +2,13 @@
 //!
 //! Each test starts the proxy in process on a port of its own, in front of the lab or of an upstream that the test
 //! plays byte by byte, and speaks to it over TCP. Times are real and short; every wait is for an event and has a bound.
+#![allow(
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    clippy::format_collect,
+    clippy::too_many_lines,
+    reason = "a harness that fails a test does so by panicking, and reads best when it takes values; a table is as long as its rows"
+)]
 
 mod harness;
 

@@ -56,14 +56,32 @@ const MENDED_STREAM: &[(&str, usize)] = &[
 ];
 
 fn healthy(tongue: Tongue, stream: bool, answer: &Answer) -> bool {
-    let said = if stream { tongue.text_of_stream(&answer.body) } else { tongue.text_of_answer(&answer.json()) };
+    let said = if stream {
+        tongue.text_of_stream(&answer.body)
+    } else {
+        tongue.text_of_answer(&answer.json())
+    };
     let whole = !stream || answer.text().contains(tongue.terminator());
-    answer.status == 200 && said.starts_with("the tank takes") && said.trim_end().ends_with("tap") && whole
+    answer.status == 200
+        && said.starts_with("the tank takes")
+        && said.trim_end().ends_with("tap")
+        && whole
 }
 
-async fn mended(rig: &Rig, tongue: Tongue, stream: bool, script: &str, attempts: usize) -> Result<(), String> {
+async fn mended(
+    rig: &Rig,
+    tongue: Tongue,
+    stream: bool,
+    script: &str,
+    attempts: usize,
+) -> Result<(), String> {
     let key = format!("{tongue:?}-{stream}-{script}").replace([',', ';', '='], "-");
-    let request = if stream { tongue.stream() } else { tongue.plain() }.script(&key, script);
+    let request = if stream {
+        tongue.stream()
+    } else {
+        tongue.plain()
+    }
+    .script(&key, script);
     let answer = soon(script, rig.tank.call(&request)).await;
     let seen = rig.attempts(&key);
     let same = seen.iter().all(|attempt| {
@@ -71,7 +89,8 @@ async fn mended(rig: &Rig, tongue: Tongue, stream: bool, script: &str, attempts:
         first.body == now.body && first.head == now.head && now.body_len > 0
     });
     let told = answer.number("x-surgetank-attempts");
-    if healthy(tongue, stream, &answer) && seen.len() == attempts && told == attempts as u64 && same {
+    if healthy(tongue, stream, &answer) && seen.len() == attempts && told == attempts as u64 && same
+    {
         return Ok(());
     }
     let text = answer.text().chars().take(200).collect::<String>();
@@ -96,15 +115,27 @@ async fn what_another_try_mends_is_never_seen() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let served = rig.tank.outcomes("served");
-    assert_eq!(rig.tank.count("surgetank_requests_total", &[]), served, "all were served");
+    assert_eq!(
+        rig.tank.count("surgetank_requests_total", &[]),
+        served,
+        "all were served"
+    );
     rig.tank.at_rest().await;
 }
 
 /// Without what differs between two answers of the lab: ids and times.
 fn comparable(answer: &Answer) -> (u16, Vec<String>, String) {
     let ours = |line: &String| {
-        let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
-        name.starts_with("x-surgetank-") || matches!(name.as_str(), "server-timing" | "date" | "request-id" | "x-request-id" | "x-should-retry")
+        let name = line
+            .split(':')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        name.starts_with("x-surgetank-")
+            || matches!(
+                name.as_str(),
+                "server-timing" | "date" | "request-id" | "x-request-id" | "x-should-retry"
+            )
     };
     let mut lines = answer.head.lines_without(&[]);
     lines.retain(|line| !ours(line));
@@ -143,12 +174,31 @@ async fn what_no_try_can_mend_arrives_at_once_and_unchanged() {
             let key = format!("{tongue:?}-{script}").replace([';', '='], "-");
             let request = tongue.plain().script(&key, &star(script));
             let answer = soon(script, rig.tank.call(&request)).await;
-            assert_eq!(rig.attempts(&key).len(), 1, "{tongue:?} {script}: {}", answer.text());
-            let direct = super::harness::Caller::connect(rig.lab.addr()).await.call(&request).await;
-            assert_eq!(comparable(&answer), comparable(&direct), "{tongue:?} {script}");
-            let told = answer.head.all("x-should-retry").pop().map(super::harness::text);
+            assert_eq!(
+                rig.attempts(&key).len(),
+                1,
+                "{tongue:?} {script}: {}",
+                answer.text()
+            );
+            let direct = super::harness::Caller::connect(rig.lab.addr())
+                .await
+                .call(&request)
+                .await;
+            assert_eq!(
+                comparable(&answer),
+                comparable(&direct),
+                "{tongue:?} {script}"
+            );
+            let told = answer
+                .head
+                .all("x-should-retry")
+                .pop()
+                .map(super::harness::text);
             let expected = says_no.then(|| "false".to_owned());
-            assert_eq!(told, expected, "{tongue:?} {script}: what the SDK above is told");
+            assert_eq!(
+                told, expected,
+                "{tongue:?} {script}: what the SDK above is told"
+            );
         }
     }
 }
@@ -156,15 +206,35 @@ async fn what_no_try_can_mend_arrives_at_once_and_unchanged() {
 #[tokio::test]
 async fn spent_retries_hand_on_the_last_answer_and_tell_the_sdk_not_to_multiply() {
     let rig = Rig::start();
-    for (script, status) in [("500*", 500), ("529*", 529), ("503*", 503), ("429;retry-after-ms=10*", 429)] {
+    for (script, status) in [
+        ("500*", 500),
+        ("529*", 529),
+        ("503*", 503),
+        ("429;retry-after-ms=10*", 429),
+    ] {
         let key = script.trim_end_matches('*').replace([';', '='], "-");
-        let answer = rig.tank.call(&Tongue::Messages.plain().script(&key, &star(script))).await;
+        let answer = rig
+            .tank
+            .call(&Tongue::Messages.plain().script(&key, &star(script)))
+            .await;
         assert_eq!(answer.status, status, "{script}");
-        assert_eq!(rig.attempts(&key).len(), 4, "{script}: one try and three retries");
+        assert_eq!(
+            rig.attempts(&key).len(),
+            4,
+            "{script}: one try and three retries"
+        );
         assert_eq!(answer.number("x-surgetank-attempts"), 4);
         assert_eq!(answer.head.all("x-should-retry"), [b"false"], "{script}");
-        assert!(answer.json()["error"]["type"].is_string(), "the vendor's own words: {}", answer.text());
-        assert!(answer.number("x-surgetank-waited-ms") >= 30, "{script}: {:?}", answer.head);
+        assert!(
+            answer.json()["error"]["type"].is_string(),
+            "the vendor's own words: {}",
+            answer.text()
+        );
+        assert!(
+            answer.number("x-surgetank-waited-ms") >= 30,
+            "{script}: {:?}",
+            answer.head
+        );
     }
     assert_eq!(rig.tank.outcomes("failed"), 4);
 }
@@ -172,7 +242,8 @@ async fn spent_retries_hand_on_the_last_answer_and_tell_the_sdk_not_to_multiply(
 /// `NAME;params*` is written `NAME*;params`.
 fn star(script: &str) -> String {
     let bare = script.trim_end_matches('*');
-    bare.split_once(';').map_or(format!("{bare}*"), |(name, rest)| format!("{name}*;{rest}"))
+    bare.split_once(';')
+        .map_or(format!("{bare}*"), |(name, rest)| format!("{name}*;{rest}"))
 }
 
 #[tokio::test]
@@ -194,7 +265,10 @@ async fn no_attempt_begins_before_the_server_allows_it() {
         let seen = rig.attempts(&key);
         let (failed, again) = (seen[0].ended.expect("it ended"), seen[1].arrived);
         let waited = again.saturating_sub(failed);
-        assert!(waited >= Duration::from_millis(least), "{fault}: the second attempt came after {waited:?}");
+        assert!(
+            waited >= Duration::from_millis(least),
+            "{fault}: the second attempt came after {waited:?}"
+        );
         assert!(answer.number("x-surgetank-waited-ms") >= least, "{fault}");
     }
 }
@@ -202,7 +276,19 @@ async fn no_attempt_begins_before_the_server_allows_it() {
 #[tokio::test]
 async fn hints_that_are_no_times_do_not_hammer_and_do_not_hang() {
     let rig = Rig::start();
-    let hints = ["-1", "0", "nonsense", "NaN", "1e309", "past", "", "1;2", "0x10", "none", "digits:4000"];
+    let hints = [
+        "-1",
+        "0",
+        "nonsense",
+        "NaN",
+        "1e309",
+        "past",
+        "",
+        "1;2",
+        "0x10",
+        "none",
+        "digits:4000",
+    ];
     for hint in hints {
         let key = format!("hint-{hint}");
         let fault = format!("429;retry-after={}", hint.replace(';', "%3B"));
@@ -210,7 +296,11 @@ async fn hints_that_are_no_times_do_not_hammer_and_do_not_hang() {
         let answer = soon(hint, rig.tank.call(&request)).await;
         let calls = rig.attempts(&key).len();
         // A number beyond all patience is handed on; whatever else is not a time leaves the wait to our own backoff.
-        let expected = if hint.starts_with("digits") { (429, 1) } else { (200, 2) };
+        let expected = if hint.starts_with("digits") {
+            (429, 1)
+        } else {
+            (200, 2)
+        };
         assert_eq!((answer.status, calls), expected, "retry-after: {hint}");
     }
 }
@@ -229,8 +319,20 @@ async fn the_callers_word_on_retries_counts() {
     ];
     for (name, value, calls) in table {
         let key = format!("{name}-{value}");
-        let answer = rig.tank.call(&Tongue::Chat.plain().script(&key, "500*").header(name, value)).await;
-        assert_eq!((answer.status, rig.attempts(&key).len()), (500, calls), "{name}: {value}");
+        let answer = rig
+            .tank
+            .call(
+                &Tongue::Chat
+                    .plain()
+                    .script(&key, "500*")
+                    .header(name, value),
+            )
+            .await;
+        assert_eq!(
+            (answer.status, rig.attempts(&key).len()),
+            (500, calls),
+            "{name}: {value}"
+        );
         assert_eq!(answer.head.all("x-should-retry"), [b"false"]);
     }
 }
@@ -238,21 +340,41 @@ async fn the_callers_word_on_retries_counts() {
 #[tokio::test]
 async fn nothing_is_begun_that_cannot_end_in_the_callers_time() {
     let rig = Rig::start();
-    let hang = Tongue::Messages.plain().script("hang", "hang*").header("x-surgetank-timeout-ms", "400");
+    let hang = Tongue::Messages
+        .plain()
+        .script("hang", "hang*")
+        .header("x-surgetank-timeout-ms", "400");
     let began = Instant::now();
     let answer = rig.tank.call(&hang).await;
     assert_eq!(answer.status, 504, "{}", answer.text());
     assert_eq!(answer.json()["error"]["type"], "timeout_error");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    rig.lab_has("the hanging call is given up", |stats| stats.cancelled == 1).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    rig.lab_has("the hanging call is given up", |stats| stats.cancelled == 1)
+        .await;
 
-    let wait = Tongue::Messages.plain().script("wait", "429;retry-after=20,ok").header("x-surgetank-timeout-ms", "3000");
+    let wait = Tongue::Messages
+        .plain()
+        .script("wait", "429;retry-after=20,ok")
+        .header("x-surgetank-timeout-ms", "3000");
     let began = Instant::now();
     let answer = rig.tank.call(&wait).await;
     assert_eq!(answer.status, 429);
-    assert!(began.elapsed() < Duration::from_secs(2), "a wait in vain is not begun: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "a wait in vain is not begun: {:?}",
+        began.elapsed()
+    );
     assert_eq!(rig.attempts("wait").len(), 1);
-    assert_eq!(rig.tank.count("surgetank_retries_denied_total", &[("reason", "deadline")]), 2, "neither was tried again");
+    assert_eq!(
+        rig.tank
+            .count("surgetank_retries_denied_total", &[("reason", "deadline")]),
+        2,
+        "neither was tried again"
+    );
 }
 
 #[tokio::test]
@@ -274,15 +396,25 @@ async fn how_far_a_post_is_repeated_is_the_operators_choice() {
             "GET" => Request::get("/v1/models"),
             _ => Tongue::Chat.plain(),
         };
-        let answer = rig.tank.call(&request.script("key", &format!("{fault},ok"))).await;
-        assert_eq!(answer.status == 200, *then == "ok", "{post} {method} {fault}: {}", answer.status);
+        let answer = rig
+            .tank
+            .call(&request.script("key", &format!("{fault},ok")))
+            .await;
+        assert_eq!(
+            answer.status == 200,
+            *then == "ok",
+            "{post} {method} {fault}: {}",
+            answer.status
+        );
         assert_eq!(rig.attempts("key").len(), *calls, "{post} {method} {fault}");
     }
 }
 
 /// A port where nobody listens.
 async fn closed_port() -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
     listener.local_addr().expect("bound")
 }
 
@@ -293,9 +425,18 @@ async fn an_upstream_that_is_not_there_is_told_in_the_callers_dialect() {
         let answer = soon("an answer", tank.call(&tongue.stream())).await;
         assert_eq!(answer.status, 502, "{}", answer.text());
         let error = &answer.json()["error"];
-        let expected = if tongue == Tongue::Messages { "api_error" } else { "server_error" };
+        let expected = if tongue == Tongue::Messages {
+            "api_error"
+        } else {
+            "server_error"
+        };
         assert_eq!(error["type"], expected, "{tongue:?}: {}", answer.text());
-        assert!(error["message"].as_str().is_some_and(|text| text.contains("connect")), "{error}");
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|text| text.contains("connect")),
+            "{error}"
+        );
         assert_eq!(answer.head.all("x-should-retry"), [b"false"]);
     }
     assert_eq!(tank.outcomes("failed"), 3);
@@ -304,7 +445,10 @@ async fn an_upstream_that_is_not_there_is_told_in_the_callers_dialect() {
 #[tokio::test]
 async fn an_upstream_that_comes_back_is_found() {
     let rig = Rig::with(|recipe| recipe.retry("max_retries: 8"));
-    let answer = rig.tank.call(&Tongue::Chat.plain().script("back", "closed;for=60ms,ok")).await;
+    let answer = rig
+        .tank
+        .call(&Tongue::Chat.plain().script("back", "closed;for=60ms,ok"))
+        .await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(rig.attempts("back").len(), 2);
 }
@@ -315,13 +459,25 @@ async fn kept_connections_that_the_upstream_has_closed_cost_no_request() {
         let rig = Rig::start();
         let mut caller = rig.tank.caller().await;
         for number in 0..200 {
-            let request = if number % 2 == 0 { Tongue::Chat.plain() } else { Request::get("/v1/models") };
+            let request = if number % 2 == 0 {
+                Tongue::Chat.plain()
+            } else {
+                Request::get("/v1/models")
+            };
             let fault = format!("close-idle;for={lasting}");
             let answer = caller.call(&request.header("x-lab-fault", &fault)).await;
-            assert_eq!(answer.status, 200, "{number} at {lasting}: {}", answer.text());
+            assert_eq!(
+                answer.status,
+                200,
+                "{number} at {lasting}: {}",
+                answer.text()
+            );
         }
         let stats = rig.lab.stats();
-        assert_eq!(stats.executions, 100, "nothing was carried out twice: {stats:?}");
+        assert_eq!(
+            stats.executions, 100,
+            "nothing was carried out twice: {stats:?}"
+        );
         assert_eq!(rig.tank.outcomes("served"), 200);
     }
 }
@@ -352,8 +508,16 @@ async fn a_broken_body_of_the_upstream_leaves_nothing_of_itself_in_the_answer() 
     for after in (0..400).step_by(7) {
         let key = format!("cut-{after}");
         let script = format!("cut;after={after},reset-body;after={after},ok");
-        let answer = rig.tank.call(&Tongue::Chat.plain().script(&key, &script)).await;
-        assert!(healthy(Tongue::Chat, false, &answer), "cut after {after}: {} {}", answer.status, answer.text());
+        let answer = rig
+            .tank
+            .call(&Tongue::Chat.plain().script(&key, &script))
+            .await;
+        assert!(
+            healthy(Tongue::Chat, false, &answer),
+            "cut after {after}: {} {}",
+            answer.status,
+            answer.text()
+        );
         assert_eq!(rig.attempts(&key).len(), 3, "cut after {after}");
     }
 }
@@ -362,7 +526,10 @@ async fn a_broken_body_of_the_upstream_leaves_nothing_of_itself_in_the_answer() 
 async fn redirects_are_the_callers_to_follow() {
     let rig = Rig::start();
     for status in ["301", "302", "303", "307", "308"] {
-        let answer = rig.tank.call(&Tongue::Chat.plain().script(status, status)).await;
+        let answer = rig
+            .tank
+            .call(&Tongue::Chat.plain().script(status, status))
+            .await;
         assert_eq!(answer.status.to_string(), status);
         assert_eq!(answer.head.one("location"), Some("/_lab/trap"));
         assert_eq!(rig.attempts(status).len(), 1);

@@ -163,7 +163,7 @@ async fn what_speaks_of_one_connection_is_removed_both_ways() {
         x-hop: 1\r\nX-Other-Hop: 2\r\nkeep-alive: timeout=5\r\nproxy-connection: keep-alive\r\nproxy-authorization: Basic eA==\r\n\
         te: gzip, trailers\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\nauthorization: Bearer k\r\nx-kept: 3\r\ncontent-length: 2\r\n\r\nhi";
     let reply = "HTTP/1.1 200 OK\r\ndate: today\r\nconnection: X-Hop, content-type\r\nx-hop: 1\r\nkeep-alive: timeout=5\r\n\
-        proxy-connection: keep-alive\r\nproxy-authenticate: Basic\r\nupgrade: h2c\r\ncontent-type: text/plain\r\nx-kept: 3\r\ncontent-length: 2\r\n\r\nok";
+        proxy-connection: keep-alive\r\nproxy-authenticate: Basic\r\nupgrade: h2c\r\nset-cookie: a=1\r\nset-cookie: b=2\r\ncontent-type: text/plain\r\nx-kept: 3\r\ncontent-length: 2\r\n\r\nok";
     let (seen, answer) = exchange(request.as_bytes(), "POST", reply.as_bytes()).await;
     let mut lines = own_lines(&seen.head);
     lines.sort();
@@ -183,6 +183,8 @@ async fn what_speaks_of_one_connection_is_removed_both_ways() {
         left,
         [
             "date: today",
+            "set-cookie: a=1",
+            "set-cookie: b=2",
             "content-type: text/plain",
             "x-kept: 3",
             "content-length: 2"

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Answer, Head, Request, Wire};
+use super::{Answer, Filled, Head, Request, Wire};
 
 /// A connection to the proxy.
 pub(crate) struct Caller {
@@ -24,6 +24,13 @@ impl Caller {
     pub(crate) async fn call(&mut self, request: &Request) -> Answer {
         self.send(request.bytes()).await;
         self.answer_to(&request.method).await
+    }
+
+    /// As [`Caller::call`], where there may be no answer at all; then the end of the connection.
+    pub(crate) async fn try_call(&mut self, request: &Request) -> Result<Answer, Filled> {
+        self.send(request.bytes()).await;
+        let head = self.wire.head().await?;
+        Ok(self.body_of(head, &request.method).await)
     }
 
     /// The head of the next answer, interim answers left out.

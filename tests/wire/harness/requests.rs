@@ -43,24 +43,24 @@ impl Tongue {
 
     /// A request that asks for an answer in one piece.
     pub(crate) fn plain(self) -> Request {
-        self.asking(self.body(false))
+        self.asking(&self.body(false))
     }
 
     /// A request that asks for a stream.
     pub(crate) fn stream(self) -> Request {
-        self.asking(self.body(true))
+        self.asking(&self.body(true))
     }
 
     /// A request with `extra` in its body.
-    pub(crate) fn with(self, stream: bool, extra: Value) -> Request {
+    pub(crate) fn with(self, stream: bool, extra: &Value) -> Request {
         let mut body = self.body(stream);
         for (key, value) in extra.as_object().expect("an object") {
             body[key] = value.clone();
         }
-        self.asking(body)
+        self.asking(&body)
     }
 
-    fn asking(self, body: Value) -> Request {
+    fn asking(self, body: &Value) -> Request {
         let request = Request::post(self.path(), body.to_string());
         match self {
             Self::Messages => request
@@ -157,12 +157,11 @@ impl Request {
 
     /// The head alone.
     pub(crate) fn head(&self) -> String {
-        let fields: String = self
-            .fields
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}\r\n"))
-            .collect();
-        format!("{} {} HTTP/1.1\r\n{fields}\r\n", self.method, self.target)
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        for (name, value) in &self.fields {
+            head.extend([name.as_str(), ": ", value, "\r\n"]);
+        }
+        head + "\r\n"
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {

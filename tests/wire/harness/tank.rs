@@ -21,6 +21,7 @@ pub(crate) struct Recipe {
     total: String,
     retry: String,
     server: String,
+    workers: usize,
     fallback: String,
     more: String,
 }
@@ -37,10 +38,11 @@ impl Recipe {
         Self {
             base_url: base_url.to_owned(),
             upstream: String::new(),
-            timeouts: String::new(),
+            timeouts: ", idle: 30s".to_owned(),
             total: "60s".to_owned(),
             retry: "base: 10ms, cap: 40ms, jitter: 0s".to_owned(),
-            server: "workers: 1".to_owned(),
+            server: String::new(),
+            workers: 1,
             fallback: "[]".to_owned(),
             more: String::new(),
         }
@@ -52,7 +54,11 @@ impl Recipe {
         self
     }
 
+    /// Timeouts of the upstream; `idle` is 30 s unless it is among them.
     pub(crate) fn timeouts(mut self, keys: &str) -> Self {
+        if keys.contains("idle") {
+            self.timeouts.clear();
+        }
         let _ = write!(self.timeouts, ", {keys}");
         self
     }
@@ -71,6 +77,10 @@ impl Recipe {
     pub(crate) fn server(mut self, keys: &str) -> Self {
         let _ = write!(self.server, ", {keys}");
         self
+    }
+
+    pub(crate) fn workers(self, workers: usize) -> Self {
+        Self { workers, ..self }
     }
 
     pub(crate) fn fallback(mut self, chain: &str) -> Self {
@@ -92,6 +102,7 @@ impl Recipe {
             total,
             retry,
             server,
+            workers,
             fallback,
             more,
         } = self;
@@ -99,7 +110,7 @@ impl Recipe {
             "listen: 127.0.0.1:0\nadmin: none\n\
             upstreams:\n  lab: {{ base_url: '{base_url}', timeouts: {{ total: {total}{timeouts} }}{upstream} }}{more}\n\
             routes: [ {{ upstream: lab }} ]\n\
-            retry: {{ {retry} }}\nserver: {{ {server} }}\nfallback: {fallback}\n{blocks}\n"
+            retry: {{ {retry} }}\nserver: {{ workers: {workers}{server} }}\nfallback: {fallback}\n{blocks}\n"
         )
     }
 
