@@ -7,7 +7,7 @@ import { vercel } from "./vercel.mjs";
 // What the SDKs call them. They have no class of their own for every status.
 const classes = {
   400: "BadRequestError", 401: "AuthenticationError", 403: "PermissionDeniedError", 404: "NotFoundError",
-  422: "UnprocessableEntityError", 429: "RateLimitError",
+  422: "UnprocessableEntityError", 429: "RateLimitError", 501: "InternalServerError", 505: "InternalServerError",
   402: { openai: "APIError", anthropic: "PaymentRequiredError" },
   413: { openai: "APIError", anthropic: "ContentTooLargeError" },
 };
@@ -35,8 +35,8 @@ eachRow("Vercel: the error arrives unchanged", "permanent", {}, async (client, c
   assert.equal(error.statusCode, fault.status);
   const without = await makeCall(client, call, fault.fault, { at: "lab", maxRetries: 0 });
   assert.deepEqual(told(error), told(without.error));
-  // Vercel knows no `x-should-retry`: it comes back twice, 2 and 4 s later, for every 429. The proxy adds nothing to it.
-  const calls = fault.status === 429 ? 3 : 1;
+  // Vercel knows no `x-should-retry`: it comes back twice, 2 and 4 s later, for every 429 and 5xx. The proxy adds nothing.
+  const calls = fault.status === 429 || fault.status >= 500 ? 3 : 1;
   assert.deepEqual([seen.exchanges.length, seen.upstream.length], [calls, calls]);
 }, { among: vercel, concurrency: 64 });
 

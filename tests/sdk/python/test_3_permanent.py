@@ -16,6 +16,8 @@ CLASSES = {
         413: "APIStatusError",
         422: "UnprocessableEntityError",
         429: "RateLimitError",
+        501: "InternalServerError",
+        505: "InternalServerError",
     },
     "anthropic": {
         400: "BadRequestError",
@@ -26,6 +28,8 @@ CLASSES = {
         413: "ContentTooLargeError",
         422: "UnprocessableEntityError",
         429: "RateLimitError",
+        501: "InternalServerError",
+        505: "InternalServerError",
     },
 }
 
