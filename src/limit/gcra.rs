@@ -19,7 +19,7 @@
 //!
 //! All moments stay below 2^53 (microseconds of Unix time until the year 2255), so that the same
 //! arithmetic can run where every number is a double, as in a script of a Redis server. There the
-//! product `cost·numerator` of [`Rule::span`] is to be split, since it may exceed 2^53:
+//! product `cost·numerator` (in `Rule::span`) is to be split, since it may exceed 2^53:
 //! with `q = ⌊numerator/denominator⌋` and `r = numerator mod denominator` it is `cost·q` whole
 //! microseconds and `cost·r` parts.
 

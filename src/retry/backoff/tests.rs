@@ -36,6 +36,29 @@ fn later_waits_are_capped_and_their_jitter_stays_proportional() {
 }
 
 #[test]
+fn after_a_hint_the_spread_is_half_of_it_and_at_least_a_quarter_second() {
+    for (hint_ms, spread_ms) in [(0, 250), (100, 250), (500, 250), (10_000, 5_000)] {
+        let hint = Duration::from_millis(hint_ms);
+        let expected = Window {
+            floor: hint,
+            spread: Duration::from_millis(spread_ms),
+        };
+        assert_eq!(Backoff::default().window_after_hint(hint), expected);
+    }
+}
+
+#[test]
+fn without_a_base_there_is_only_jitter() {
+    let backoff = Backoff {
+        base: Duration::ZERO,
+        ..Backoff::default()
+    };
+    for retry_index in [0, 1, 100, 2_000, u32::MAX] {
+        assert_eq!(backoff.window(retry_index).floor, Duration::ZERO);
+    }
+}
+
+#[test]
 fn no_jitter_means_exact_waits() {
     let backoff = Backoff {
         jitter: Duration::ZERO,
@@ -104,8 +127,19 @@ fn duration() -> impl Strategy<Value = Duration> {
     ]
 }
 
+/// Mostly the few retries that requests have, and now and then an absurd number of them.
+fn retry_index() -> impl Strategy<Value = u32> {
+    prop_oneof![3 => 0..12_u32, 1 => 0..u32::MAX]
+}
+
 fn any_backoff() -> impl Strategy<Value = Backoff> {
-    let factor = prop_oneof![1.0_f64..10.0, any::<f64>()];
+    let factor = prop_oneof![
+        1.0_f64..10.0,
+        0.0_f64..1.0,
+        any::<f64>(),
+        Just(f64::NAN),
+        Just(f64::INFINITY),
+    ];
     (duration(), factor, duration(), duration()).prop_map(|(base, factor, cap, jitter)| Backoff {
         base,
         factor,
@@ -117,7 +151,7 @@ fn any_backoff() -> impl Strategy<Value = Backoff> {
 proptest! {
     #[test]
     fn a_wait_lies_between_its_floor_and_its_jitter(
-        backoff in any_backoff(), retry_index: u32, seed: u64,
+        backoff in any_backoff(), retry_index in retry_index(), seed: u64,
     ) {
         let mut rng = StdRng::seed_from_u64(seed);
         let wait = backoff.wait(retry_index, &mut rng);
@@ -128,7 +162,7 @@ proptest! {
     }
 
     #[test]
-    fn floors_never_shrink(backoff in any_backoff(), retry_index in 0..u32::MAX) {
+    fn floors_never_shrink(backoff in any_backoff(), retry_index in retry_index()) {
         let (now, next) = (backoff.window(retry_index), backoff.window(retry_index + 1));
         prop_assert!(now.floor <= next.floor);
     }
@@ -141,7 +175,7 @@ proptest! {
     }
 
     #[test]
-    fn two_draws_differ_also_at_the_cap(retry_index: u32, seed: u64) {
+    fn two_draws_differ_also_at_the_cap(retry_index in retry_index(), seed: u64) {
         let mut rng = StdRng::seed_from_u64(seed);
         let backoff = Backoff::default();
         let first = backoff.wait(retry_index, &mut rng);
@@ -150,7 +184,7 @@ proptest! {
 
     #[test]
     fn with_jitter_there_is_always_a_spread(
-        mut backoff in any_backoff(), retry_index: u32, hint in duration(),
+        mut backoff in any_backoff(), retry_index in retry_index(), hint in duration(),
     ) {
         backoff.jitter = backoff.jitter.max(Duration::from_nanos(1));
         prop_assert!(backoff.window(retry_index).spread >= backoff.jitter);
