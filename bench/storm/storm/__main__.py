@@ -42,6 +42,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--hints", choices=("seconds", "both", "millis", "none"), default="seconds", help="what a 429 tells (seconds)")
     parser.add_argument("--seed", default="1", help="of the crowd's arrivals")
     parser.add_argument("--json", type=Path, default=HERE / "results.json")
+    parser.add_argument("--side-by-side", action="store_true", help="all contenders at once, each with an API of its own: for low speeds")
     parser.add_argument("--packages", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--surgetank", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--cache", type=Path, help=argparse.SUPPRESS)
@@ -57,13 +58,15 @@ def parse() -> argparse.Namespace:
 async def play(arguments: argparse.Namespace, contenders: list[Contender]) -> None:
     scale = Scale(arguments.speed)
     outcomes: list[Outcome] = []
-    with tempfile.TemporaryDirectory(prefix="storm-") as place:
-        for storm in map(STORMS.get, arguments.storms):
-            calls = crowd(storm, scale, arguments.seed)
-            for contender in contenders:
-                outcome = await one(arguments, storm, calls, scale, contender, Path(place))
-                outcomes.append(outcome)
-                print(f"{storm.name}: {' | '.join(row(outcome))} | load {outcome.load:.1f}, lag {outcome.lag_p99 * 1e3:.0f} ms, {outcome.details}", flush=True)
+    # Kept, so that the logs can be read afterwards.
+    place = Path(tempfile.mkdtemp(prefix="run-", dir=arguments.cache))
+    for storm in map(STORMS.get, arguments.storms):
+        calls = crowd(storm, scale, arguments.seed)
+        for group in [contenders] if arguments.side_by_side else [[c] for c in contenders]:
+            runs = (one(arguments, storm, calls, scale, contender, place) for contender in group)
+            outcomes += await asyncio.gather(*runs)
+        for outcome in outcomes[-len(contenders) :]:
+            print(f"{storm.name}: {' | '.join(row(outcome))} | load {outcome.load:.1f}, lag {outcome.lag_p99 * 1e3:.0f} ms, {outcome.details}", flush=True)
     print()
     print(report(arguments, scale, contenders, outcomes))
     arguments.json.write_text(json.dumps([as_json(outcome) for outcome in outcomes], indent=1) + "\n")
@@ -71,6 +74,8 @@ async def play(arguments: argparse.Namespace, contenders: list[Contender]) -> No
 
 async def one(arguments: argparse.Namespace, storm: Storm, calls: list[Call], scale: Scale, contender: Contender, place: Path) -> Outcome:
     """One contender in one storm; both it and the fake API are new."""
+    place = place / f"{storm.name}-{contender.name}"
+    place.mkdir()
     connector = aiohttp.TCPConnector(limit=0)
     async with (
         aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session,

@@ -14,7 +14,7 @@ from .measures import Ending, Got, quantile
 from .storms import BASE, CAP, RETRIES, Call, Scale
 
 MODEL = "gpt-storm"
-KEY = "storm-key"
+KEY = "sk-storm-which-is-no-secret-7f3a9c51e8"
 MESSAGES = [{"role": "user", "content": "Where is my order?"}]
 RETRIED = {408, 409, 429, 500, 502, 503, 504}
 

@@ -88,6 +88,7 @@ def _proxy(name: str, context: Context, port: int) -> tuple[list[str | Path], st
             "INITIAL_RETRY_DELAY": f"{real(STEADY_DELAY):.3f}",
             "MAX_RETRY_DELAY": f"{real(LONGEST_DELAY):.3f}",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_MASTER_KEY": KEY,
             "LITELLM_LOG": "ERROR",
         }
         return command, "/health/liveliness", 180, environment
