@@ -13,7 +13,7 @@ from .processes import fill, free_port, running
 from .storms import BASE, CAP, RETRIES, Scale
 
 COOLDOWN = 30.0  # seconds of the story
-STEADY_DELAY, LONGEST_DELAY = 0.5, 8.0  # LiteLLM's own first and longest wait
+FIRST_DELAY, LONGEST_DELAY, JITTER = 0.5, 8.0, 0.75  # LiteLLM's own first and longest wait, and its random part
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,9 @@ def _proxy(name: str, context: Context, port: int) -> tuple[list[str | Path], st
         )
         command = [context.cache / "litellm/bin/litellm", "--config", config, "--host", "127.0.0.1", "--port", str(port)]
         environment = {
-            "INITIAL_RETRY_DELAY": f"{real(STEADY_DELAY):.3f}",
+            "INITIAL_RETRY_DELAY": f"{real(FIRST_DELAY):.3f}",
             "MAX_RETRY_DELAY": f"{real(LONGEST_DELAY):.3f}",
+            "JITTER": f"{real(JITTER):.3f}",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "LITELLM_MASTER_KEY": KEY,
             "LITELLM_LOG": "ERROR",
