@@ -25,7 +25,9 @@ HERE = Path(__file__).parent.parent
 
 def main() -> None:
     arguments = parse()
-    chosen = [c for name, c in CONTENDERS.items() if name in (arguments.only or CONTENDERS) and name not in arguments.without]
+    chosen = [
+        c for name, c in CONTENDERS.items() if name in (arguments.only or CONTENDERS) and name not in arguments.without
+    ]
     if arguments.packages:
         print("\n".join(dict.fromkeys(c.package for c in chosen if c.package)))
         return
@@ -39,10 +41,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", type=names, default=[], help="contenders to run, instead of all")
     parser.add_argument("--storms", type=names, default=list(STORMS), help=f"of {','.join(STORMS)}")
     parser.add_argument("--speed", type=float, default=6.0, help="seconds of the story in a real one (6)")
-    parser.add_argument("--hints", choices=("seconds", "both", "millis", "none"), default="seconds", help="what a 429 tells (seconds)")
+    parser.add_argument(
+        "--hints", choices=("seconds", "both", "millis", "none"), default="seconds", help="what a 429 tells (seconds)"
+    )
     parser.add_argument("--seed", default="1", help="of the crowd's arrivals")
     parser.add_argument("--json", type=Path, default=HERE / "results.json")
-    parser.add_argument("--side-by-side", action="store_true", help="all contenders at once, each with an API of its own: for low speeds")
+    parser.add_argument(
+        "--side-by-side",
+        action="store_true",
+        help="all contenders at once, each with an API of its own: for low speeds",
+    )
     parser.add_argument("--packages", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--surgetank", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--cache", type=Path, help=argparse.SUPPRESS)
@@ -66,13 +74,15 @@ async def play(arguments: argparse.Namespace, contenders: list[Contender]) -> No
             runs = (one(arguments, storm, calls, scale, contender, place) for contender in group)
             outcomes += await asyncio.gather(*runs)
         for outcome in outcomes[-len(contenders) :]:
-            print(f"{storm.name}: {' | '.join(row(outcome))} | load {outcome.load:.1f}, lag {outcome.lag_p99 * 1e3:.0f} ms, {outcome.details}", flush=True)
+            print(progress(outcome), flush=True)
     print()
     print(report(arguments, scale, contenders, outcomes))
     arguments.json.write_text(json.dumps([as_json(outcome) for outcome in outcomes], indent=1) + "\n")
 
 
-async def one(arguments: argparse.Namespace, storm: Storm, calls: list[Call], scale: Scale, contender: Contender, place: Path) -> Outcome:
+async def one(
+    arguments: argparse.Namespace, storm: Storm, calls: list[Call], scale: Scale, contender: Contender, place: Path
+) -> Outcome:
     """One contender in one storm; both it and the fake API are new."""
     place = place / f"{storm.name}-{contender.name}"
     place.mkdir()
@@ -99,13 +109,21 @@ async def one(arguments: argparse.Namespace, storm: Storm, calls: list[Call], sc
     )
 
 
+def progress(outcome: Outcome) -> str:
+    lag = f"{outcome.lag_p99 * 1e3:.0f} ms"
+    cells = " | ".join(row(outcome))
+    return f"{outcome.storm}: {cells} | load {outcome.load:.1f}, lag {lag}, errors {outcome.details}"
+
+
 def report(arguments: argparse.Namespace, scale: Scale, contenders: list[Contender], outcomes: list[Outcome]) -> str:
     parts = [
-        f"Speed ×{scale.speed:g}, hints `{arguments.hints}`, seed {arguments.seed}; waits are real seconds, to the last word. "
+        f"Speed ×{scale.speed:g}, hints `{arguments.hints}`, seed {arguments.seed}. "
+        f"Waits are real seconds, to the last word. "
         f"A caller leaves after {scale.caller_timeout:.1f} s.",
         "",
         *(f"* **{c.name}** {c.version(arguments.cache)}: {c.about}" for c in contenders),
         "",
+        *_unscaled(scale, contenders),
         *(f"Left out: {name}." for name in CONTENDERS if name not in {c.name for c in contenders}),
     ]
     for name in arguments.storms:
@@ -120,11 +138,19 @@ def report(arguments: argparse.Namespace, scale: Scale, contenders: list[Contend
     return "\n".join(parts)
 
 
+def _unscaled(scale: Scale, contenders: list[Contender]) -> list[str]:
+    if scale.speed == 1:
+        return []
+    parts = [f"{c.unscaled} ({c.name})" for c in contenders if c.unscaled]
+    return [f"In real time at any speed: {', '.join([*parts, 'whole seconds of `retry-after` (all)'])}.", ""]
+
+
 def as_json(outcome: Outcome) -> dict:
     summary = {
-        name: getattr(outcome, name)
-        for name in ("served", "errors", "calls_per_answer", "share_of_ideal", "fairness")
+        name: getattr(outcome, name) for name in ("served", "errors", "calls_per_answer", "share_of_ideal", "fairness")
     }
+    if not outcome.served:
+        summary["calls_per_answer"] = None  # JSON has no infinity
     return summary | {"served_by_user": outcome.served_by_user()} | asdict(outcome)
 
 

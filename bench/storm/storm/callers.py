@@ -99,8 +99,13 @@ class Sdk:
             return Got.ERROR, type(error).__name__
 
 
-async def send(calls: list[Call], caller: Caller, scale: Scale, start: Callable[[], Awaitable[None]]) -> tuple[list[Ending], float]:
-    """Sends the crowd and waits until everybody has something; also tells how late this program's own clock ran (p99)."""
+async def send(
+    calls: list[Call], caller: Caller, scale: Scale, start: Callable[[], Awaitable[None]]
+) -> tuple[list[Ending], float]:
+    """Sends the crowd and waits until everybody has something.
+
+    Also tells how late this program's own clock ran (p99, in seconds).
+    """
     lags: list[float] = []
     watch = asyncio.create_task(_watch(lags))
     await start()
@@ -111,7 +116,7 @@ async def send(calls: list[Call], caller: Caller, scale: Scale, start: Callable[
         called = time.monotonic()
         try:
             got, detail = await asyncio.wait_for(caller(call), scale.caller_timeout)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             got, detail = Got.TIMEOUT, "nothing in time"
         return Ending(call.user, got, time.monotonic() - called, detail)
 

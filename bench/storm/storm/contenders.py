@@ -33,6 +33,7 @@ class Contender:
     name: str
     about: str
     package: str | None = None  # of requirements/
+    unscaled: str = ""  # what stays in real time at any speed
 
     def version(self, cache: Path) -> str:
         if self.package is None:
@@ -83,7 +84,15 @@ def _proxy(name: str, context: Context, port: int) -> tuple[list[str | Path], st
             retries=RETRIES,
             cooldown=f"{real(COOLDOWN):g}",
         )
-        command = [context.cache / "litellm/bin/litellm", "--config", config, "--host", "127.0.0.1", "--port", str(port)]
+        command = [
+            context.cache / "litellm/bin/litellm",
+            "--config",
+            config,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
         environment = {
             "INITIAL_RETRY_DELAY": f"{real(FIRST_DELAY):.3f}",
             "MAX_RETRY_DELAY": f"{real(LONGEST_DELAY):.3f}",
@@ -105,18 +114,27 @@ def _proxy(name: str, context: Context, port: int) -> tuple[list[str | Path], st
         retries=10 if patient else RETRIES,
         budget=100 if patient else 20,
     )
-    command = [context.cache / "envoy/bin/envoy", "-c", config, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
+    command = [
+        context.cache / "envoy/bin/envoy",
+        "-c",
+        config,
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "-l",
+        "warning",
+    ]
     return command, "/v1/models", 20, {}
 
 
 CONTENDERS = {
     contender.name: contender
     for contender in (
-        Contender("sdk", "openai-python, 2 retries of its own, no proxy"),
+        Contender("sdk", "openai-python, 2 retries of its own, no proxy", "callers", unscaled="its backoff"),
         Contender("seed", "each request for itself: 2·2^n s plus 0 to 2 s, 3 retries, no proxy"),
         Contender("envoy", "3 retries, Retry-After obeyed, retry budget 20 %", "envoy"),
         Contender("envoy-patient", "as envoy, with 10 retries and a budget of 100 %", "envoy"),
         Contender("litellm", "3 retries, cooldown after 3 failures", "litellm"),
-        Contender("surgetank", "the defaults: 3 retries, the lane"),
+        Contender("surgetank", "the defaults: 3 retries, the lane", unscaled="the lane's constants"),
     )
 }

@@ -1,4 +1,7 @@
-"""What a clairvoyant queue would serve: it knows the quota to the token and the outage in advance, and never calls in vain."""
+"""What a clairvoyant queue would serve.
+
+It knows the quota to the token and the outage in advance, and never calls in vain.
+"""
 
 from .storms import BURST, Call, Scale, Storm
 

@@ -2,10 +2,10 @@
 
 import math
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 
-class Got(str, Enum):
+class Got(StrEnum):
     """How a call ended for its caller."""
 
     ANSWER = "answer"  # the model's, whole
@@ -67,7 +67,7 @@ class Outcome:
         return jain([counts[user] / share for user, share in self.fair.items()])
 
     def wait(self, part: float, *, of_all: bool) -> float:
-        """The wait that this part of the callers did not exceed; of all of them, those without an answer wait for ever."""
+        """The wait that this part of the callers did not exceed; among all, those without an answer wait for ever."""
         waits = [e.waited if e.got is Got.ANSWER else math.inf for e in self.endings]
         return quantile(waits if of_all else [w for w in waits if w < math.inf], part)
 
@@ -80,7 +80,10 @@ def quantile(values: list[float], part: float) -> float:
 
 
 def jain(shares: list[float]) -> float:
-    """Jain's fairness index: 1 when all are equal, 1/n when one has everything (Jain, Chiu and Hawe, DEC-TR-301, 1984)."""
+    """Jain's fairness index: 1 when all are equal, 1/n when one has everything.
+
+    Source: Jain, Chiu and Hawe, "A Quantitative Measure of Fairness", DEC-TR-301, 1984.
+    """
     squares = sum(share * share for share in shares)
     return sum(shares) ** 2 / (len(shares) * squares) if squares else 0.0
 

@@ -30,7 +30,9 @@ def fill(name: str, place: Path, **values: object) -> Path:
 
 
 @asynccontextmanager
-async def running(command: list[str | Path], log: Path, ready: str, within: float, **environment: str) -> AsyncIterator[None]:
+async def running(
+    command: list[str | Path], log: Path, ready: str, within: float, **environment: str
+) -> AsyncIterator[None]:
     """Runs a server from the moment `ready`, an address, answers until the block ends."""
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -61,7 +63,7 @@ async def _until_ready(process: subprocess.Popen, ready: str, within: float, log
                 async with session.get(ready, timeout=aiohttp.ClientTimeout(total=2)) as response:
                     if response.status < 500:
                         return
-            except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
+            except (aiohttp.ClientError, OSError, TimeoutError):
                 pass
             await asyncio.sleep(0.1)
     raise RuntimeError(f"{process.args[0]} did not answer at {ready} within {within:.0f} s; its words are in {log}")

@@ -1,7 +1,7 @@
 """The storms, in the time of the story; `Scale` compresses them.
 
-In the story an API allows sixty requests a minute with a burst of ten, an answer takes six seconds, and a caller waits a
-minute for one to begin.
+In the story an API allows sixty requests a minute with a burst of ten, an answer takes six seconds, and a caller waits
+a minute for one to begin.
 """
 
 import random
@@ -84,7 +84,8 @@ STORMS = {
         ),
         Storm(
             name="overload",
-            about="twice the quota for three minutes; one user sends five times the ten others together; a refusal costs half a request",
+            about="twice the quota for three minutes; one user sends five times the ten others together; "
+            "a refusal costs half a request",
             calls=_users(10, 6) | {"greedy": 300},
             lasts=180,
             rejects_cost=0.5,
@@ -106,4 +107,4 @@ def crowd(storm: Storm, scale: Scale, seed: int) -> list[Call]:
     users = [user for user, calls in storm.calls.items() for _ in range(calls)]
     chance.shuffle(users)
     moments = sorted(chance.uniform(0, scale.real(storm.lasts)) for _ in users)
-    return [Call(at, user, chance.random() < 0.5) for at, user in zip(moments, users)]
+    return [Call(at, user, chance.random() < 0.5) for at, user in zip(moments, users, strict=True)]
