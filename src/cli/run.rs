@@ -99,9 +99,10 @@ async fn serve(config: &Config) -> Result<(), Failed> {
         );
         lifecycle.advance(Stage::Settling);
         let settled = tokio::time::sleep(config.shutdown.settle);
-        tokio::select! { () = settled => {}, () = stopping.asked() => return true }
+        let at_once = tokio::select! { () = settled => false, () = stopping.asked() => true };
+        // Also when asked twice: this is what ends accepting.
         lifecycle.advance(Stage::Draining);
-        false
+        at_once
     };
     let (served, at_once) = tokio::join!(serving, async {
         tokio::select! {

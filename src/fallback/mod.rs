@@ -176,8 +176,10 @@ fn passed_on(tried: Attempted) -> Result<Finished, Failure> {
         Class::Refused => Outcome::Refused,
         _ => Outcome::Failed,
     };
-    // An SDK would try this status again, and multiply our attempts by its own.
-    if fails(verdict) || verdict.retryable {
+    // An SDK would try these statuses again, in vain or on top of our own attempts.
+    let status = response.status().as_u16();
+    let sdk_repeats = matches!(status, 408 | 409 | 429) || status >= 500;
+    if fails(verdict) || verdict.retryable || (verdict.class == Class::Refused && sdk_repeats) {
         response
             .headers_mut()
             .insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
