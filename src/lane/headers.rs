@@ -4,12 +4,15 @@
 //! and most that are compatible send `x-ratelimit-{limit,remaining,reset}-{requests,tokens,…}`,
 //! Anthropic sends `anthropic-ratelimit-{requests,tokens,input-tokens,…}-{limit,remaining,reset}`.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
 use super::QuotaReport;
 use crate::retry::hints::formats;
+
+/// Resets beyond this say no more than this, and moments must not overflow.
+const FARTHEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reports that are read of one answer; vendors send up to four.
 const MOST: usize = 6;
@@ -37,6 +40,7 @@ pub fn quota_reports(headers: &HeaderMap, tokens: f64) -> Vec<QuotaReport> {
                 .filter(|n| *n >= 0.0)
         };
         let reset = value("reset").and_then(|text| formats::reset(text, SystemTime::now()));
+        let reset = reset.map(|reset| reset.min(FARTHEST));
         if let (Some(limit), Some(remaining), Some(reset)) =
             (number("limit"), number("remaining"), reset)
         {
@@ -84,8 +88,6 @@ fn limit_of(name: &str) -> Option<(Family, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::{HeaderName, HeaderValue};
 
     use super::*;
@@ -137,6 +139,16 @@ mod tests {
             (1, 50.0, 49.0)
         );
         assert!(reports[0].reset > Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn an_absurd_reset_is_bounded() {
+        let reports = read(&[
+            ("x-ratelimit-limit-requests", "60"),
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-reset-requests", "9999999999999999999h"),
+        ]);
+        assert!(reports.iter().all(|report| report.reset <= FARTHEST));
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Default for LaneSettings {
             quota_share: 1.0,
             queue_per_user: 2_000,
             queue_per_lane: 8_000,
-            window_initial: 10,
+            window_initial: 8,
             window_max: 4_096,
             tempo: 1.0,
             exhausted_for: Duration::ZERO,

@@ -23,15 +23,20 @@ const ERROR_TIME: Duration = Duration::from_secs(5);
 pub(super) struct Inspected {
     pub(super) read: VecDeque<Bytes>,
     pub(super) signal: Option<ErrorSignal>,
+    /// It broke: hyper tells that once, so it must be kept, or the rest would look like a clean end.
+    pub(super) is_cut: bool,
 }
 
 /// Reads up to `MAX_ERROR` bytes of `body` and looks for a vendor's error in them.
 pub(super) async fn read_error(headers: &HeaderMap, body: &mut Incoming) -> Inspected {
     let mut read = VecDeque::new();
-    let mut len = 0;
+    let (mut len, mut is_cut) = (0, false);
     let reading = async {
-        // A failure here shows again when the caller's side reads on, so it is not lost.
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                is_cut = true;
+                break;
+            };
             let Ok(data) = frame.into_data() else { break };
             len += data.len();
             read.push_back(data);
@@ -46,6 +51,7 @@ pub(super) async fn read_error(headers: &HeaderMap, body: &mut Incoming) -> Insp
     Inspected {
         signal: plain(headers, joined).as_deref().and_then(errors::read),
         read,
+        is_cut,
     }
 }
 

@@ -100,6 +100,9 @@ where
             attempt.upstream.clone(),
             attempt.upload.clone(),
         );
+        if let Some(upload) = &upload {
+            upload.restart();
+        }
         let sending = self.inner.call(attempt);
         Box::pin(async move {
             let judged = judge(sending, call, &upstream, upload, &with, started).await;
@@ -209,7 +212,7 @@ async fn judge(
     forward::clean_response(&mut parts.headers);
     judging.call.journal().upstream_status = Some(parts.status.as_u16());
     if parts.status.is_client_error() || parts.status.is_server_error() {
-        Ok(judging.error_status(parts, body).await)
+        judging.error_status(parts, body).await
     } else if parts.status == StatusCode::OK && is(&parts.headers, "text/event-stream") {
         judging.stream(parts, body).await
     } else if parts.status == StatusCode::OK && judging.should_be_whole(&parts, &body) {
@@ -266,8 +269,11 @@ impl Judging<'_> {
         .boxed_unsync()
     }
 
-    async fn error_status(&self, parts: Parts, mut body: Incoming) -> Answer {
+    async fn error_status(&self, parts: Parts, mut body: Incoming) -> Attempted {
         let inspected = inspect::read_error(&parts.headers, &mut body).await;
+        if inspected.is_cut {
+            return Err(failed(Transport::BodyCut, Cause::Cut));
+        }
         let hint = hint_of(&parts.headers, inspected.signal.as_ref());
         let should_retry =
             parts
@@ -288,11 +294,11 @@ impl Judging<'_> {
                 .map(|signal| signal_of(signal.kind)),
         };
         let relay = self.relay(body, inspected.read, None);
-        Answer {
+        Ok(Answer {
             response: Response::from_parts(parts, relay),
             verdict: triage(&outcome),
             hint,
-        }
+        })
     }
 
     /// Reads until the first event is there, so that an error in its place can still be retried.

@@ -152,11 +152,19 @@ impl Relay {
     }
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Polled {
+        let is_over = self.watch.as_ref().is_some_and(Watch::has_said_its_end);
         if self.lifecycle.is_ending() {
+            if is_over {
+                return self.end();
+            }
             return self.break_off(cx, BodyError::Stopping);
         }
         let Poll::Ready(next) = Pin::new(&mut self.upstream).poll_frame(cx) else {
             let overdue = ready!(self.poll_overdue(cx));
+            // An upstream that lingers after its own end takes nothing away.
+            if is_over {
+                return self.end();
+            }
             return self.break_off(cx, overdue);
         };
         match next {

@@ -189,7 +189,10 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 fn is_credential(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "authorization" | X_API_KEY | API_KEY)
+    matches!(
+        name.as_str(),
+        "authorization" | X_API_KEY | API_KEY | "x-goog-api-key"
+    )
 }
 
 fn asks_for_trailers(headers: &HeaderMap) -> bool {

@@ -28,6 +28,11 @@ impl Upload {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 
+    /// Begins anew: what came before the attempt was sent (a wait in its lane) is no silence.
+    pub fn restart(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
     fn last_progress(&self) -> Instant {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
