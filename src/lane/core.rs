@@ -363,6 +363,12 @@ impl LaneCore {
         self.sends.len()
     }
 
+    /// True when a refusal or an outage has taught this lane something that a new one would have to find out again.
+    #[must_use]
+    pub fn has_learned(&self) -> bool {
+        self.gate.has_closed() || self.breaker.is_shut() || self.exhausted_until.is_some()
+    }
+
     /// True when nothing waits and nothing is under way.
     #[must_use]
     pub fn is_idle(&self) -> bool {
