@@ -30,9 +30,8 @@
 //! - Decision files (`retry::plan`, `limit::gcra`, everything in `lane` but its shell) know no HTTP,
 //!   no clock and no global randomness: `now` and the random source are arguments.
 //! - `dialect` knows nothing of retries; `retry` knows no vendor.
-//! - Only `rescue` makes an error into a response. Only `upstream`, and `store` to
-//!   the shared store, open connections outward. Only
-//!   `telemetry` names a metric.
+//! - Only `rescue` makes an error into a response. Only `upstream`, and `store` to the shared store,
+//!   open connections outward. Only `telemetry` names a metric.
 //! - Nothing sleeps while it holds a permit. Nothing between the two sockets buffers without a bound.
 #![forbid(unsafe_code)]
 

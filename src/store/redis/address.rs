@@ -24,7 +24,7 @@ pub struct Address {
 }
 
 enum Kind {
-    Single(Client),
+    Single(Box<Client>),
     Cluster(Box<ClusterClient>),
 }
 
@@ -110,7 +110,7 @@ fn single(
         Some(certificates) => Client::build_with_tls(node, certificates)?,
         None => Client::open(node)?,
     };
-    Ok(Kind::Single(client))
+    Ok(Kind::Single(Box::new(client)))
 }
 
 fn cluster(
