@@ -29,9 +29,9 @@ use super::{
 use crate::{
     attempt::{Answer, Attempted, Cause, Failure},
     body::{self, Body},
-    budget::Budget,
+    budget::{Budget, Reservation},
     call::{Attempt, Call},
-    dialect::{End, Endpoint, ErrorKind, ErrorSignal, Meaning, answer},
+    dialect::{AnswerReader, End, Endpoint, ErrorKind, ErrorSignal, Meaning, Reading},
     retry::{
         hints,
         triage::{Outcome, Signal, Transport, triage},
@@ -218,7 +218,8 @@ async fn judge(
     } else if parts.status == StatusCode::OK && judging.should_be_whole(&parts, &body) {
         judging.whole(parts, body).await
     } else {
-        let relay = judging.relay(body, VecDeque::new(), None);
+        let reader = judging.reader(&parts);
+        let relay = judging.relay_plain(body, VecDeque::new(), None, reader);
         Ok(served(Response::from_parts(parts, relay)))
     }
 }
@@ -363,30 +364,61 @@ impl Judging<'_> {
         }
     }
 
+    fn relay_plain(
+        &self,
+        body: Incoming,
+        held: VecDeque<Bytes>,
+        reserved: Option<Reservation>,
+        reader: Option<AnswerReader>,
+    ) -> Body {
+        Relay::new(
+            body,
+            held,
+            reserved,
+            None,
+            self.patience,
+            self.with.lifecycle.clone(),
+            self.call.clone(),
+        )
+        .read_by(reader)
+        .boxed_unsync()
+    }
+
     fn should_be_whole(&self, parts: &Parts, body: &Incoming) -> bool {
-        let generates = !matches!(self.call.dialect.endpoint(), Endpoint::Other);
         let small = body.size_hint().lower() <= MAX_WHOLE as u64;
-        generates
-            && small
+        small && self.generates(parts)
+    }
+
+    /// Whether this is the plain answer of an endpoint that costs tokens.
+    fn generates(&self, parts: &Parts) -> bool {
+        !matches!(self.call.dialect.endpoint(), Endpoint::Other)
             && self.call.method == http::Method::POST
             && is(&parts.headers, "application/json")
     }
 
-    /// An answer that its token limit has cut is marked: it looks like any other, and is not one.
-    fn mark_truncated(&self, parts: &mut Parts, whole: &[u8]) {
-        let readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
-        if readable && answer::is_truncated(self.call.dialect, whole) {
+    /// Reads a plain answer while it passes, where it is one that tells something.
+    fn reader(&self, parts: &Parts) -> Option<AnswerReader> {
+        let is_answer = parts.status == StatusCode::OK && self.generates(parts);
+        let is_readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
+        (is_answer && is_readable).then(|| AnswerReader::new(self.call.dialect))
+    }
+
+    /// A whole answer is understood before its head leaves. One that its token limit has cut is marked:
+    /// it looks like any other, and is not one.
+    fn note_whole(&self, parts: &mut Parts, reading: Reading) {
+        if reading.is_truncated() {
             parts
                 .headers
                 .insert("x-surgetank-truncated", HeaderValue::from_static("true"));
-            self.call.journal().truncated = true;
         }
+        self.call.note_answer(reading);
     }
 
     /// Holds a plain answer until it is whole, so that one that is cut can be retried.
     async fn whole(&self, mut parts: Parts, mut body: Incoming) -> Attempted {
         let commit_at = self.timer.at.min(Instant::now() + WHOLE_TIME);
         let (mut reserved, mut held, mut len) = (self.with.budget.open(), VecDeque::new(), 0);
+        let mut reader = self.reader(&parts);
         loop {
             // Too slow to hold on: the caller gets what there is.
             let Ok(frame) = timeout_at(commit_at, body.frame()).await else {
@@ -395,13 +427,18 @@ impl Judging<'_> {
             match frame {
                 None => {
                     let whole = body::joined(held);
-                    self.mark_truncated(&mut parts, &whole);
+                    if let Some(reader) = &reader {
+                        self.note_whole(&mut parts, reader.reading());
+                    }
                     return Ok(served(Response::from_parts(parts, body::full(whole))));
                 }
                 Some(Err(_)) => return Err(failed(Transport::BodyCut, Cause::Cut)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         len += data.len();
+                        if let Some(reader) = &mut reader {
+                            reader.see(&data);
+                        }
                         let fits = len <= MAX_WHOLE && reserved.grow(data.len());
                         held.push_back(data);
                         if !fits {
@@ -411,6 +448,9 @@ impl Judging<'_> {
                     // Trailers need the framing they came in.
                     Err(trailers) => {
                         let data = body::joined(held);
+                        if let Some(reader) = &reader {
+                            self.note_whole(&mut parts, reader.reading());
+                        }
                         let whole =
                             body::with_trailers(data, trailers.into_trailers().unwrap_or_default());
                         return Ok(served(Response::from_parts(parts, whole)));
@@ -418,22 +458,8 @@ impl Judging<'_> {
                 },
             }
         }
-        let Self {
-            patience,
-            with,
-            call,
-            ..
-        } = self;
-        let relay = Relay::new(
-            body,
-            held,
-            Some(reserved),
-            None,
-            *patience,
-            with.lifecycle.clone(),
-            call.clone(),
-        );
-        Ok(served(Response::from_parts(parts, relay.boxed_unsync())))
+        let relay = self.relay_plain(body, held, Some(reserved), reader);
+        Ok(served(Response::from_parts(parts, relay)))
     }
 }
 

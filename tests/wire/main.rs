@@ -22,3 +22,4 @@ mod reply;
 mod retry;
 mod stream;
 mod transparency;
+mod usage;
