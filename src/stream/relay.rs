@@ -48,7 +48,8 @@ pub struct Relay {
     upstream: Incoming,
     /// What was read while the answer was judged.
     held: VecDeque<Bytes>,
-    _reserved: Option<Reservation>,
+    /// For what is held.
+    reserved: Option<Reservation>,
     watch: Option<Watch>,
     /// Of an answer that is no stream.
     reader: Option<AnswerReader>,
@@ -91,7 +92,7 @@ impl Relay {
         Self {
             upstream,
             held,
-            _reserved: reserved,
+            reserved,
             watch,
             reader: None,
             patience,
@@ -218,10 +219,11 @@ impl http_body::Body for Relay {
         match std::mem::replace(&mut this.state, State::Ended) {
             State::Passing => {
                 this.state = State::Passing;
-                match this.held.pop_front() {
-                    Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
-                    None => this.poll_upstream(cx),
+                if let Some(piece) = this.held.pop_front() {
+                    return Poll::Ready(Some(Ok(Frame::data(piece))));
                 }
+                this.reserved = None;
+                this.poll_upstream(cx)
             }
             State::Flushing(error) => this.flush_then_abort(cx, error),
             State::Aborting(error) => Poll::Ready(Some(Err(error))),

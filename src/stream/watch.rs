@@ -39,12 +39,12 @@ impl Watch {
         self.rest();
     }
 
-    /// Notes a piece up to its first event, and gives that event's meaning once it is complete.
-    /// What follows in the piece must then be noted by [`Watch::rest`].
-    pub fn first_event(&mut self, piece: &Bytes) -> Option<Meaning> {
-        self.framer.push(piece.clone());
+    /// Notes a piece up to the first event with a wanted meaning, and gives that meaning. What follows
+    /// in the piece must then be noted by [`Watch::rest`].
+    pub fn find(&mut self, piece: Bytes, is_wanted: impl Fn(&Meaning) -> bool) -> Option<Meaning> {
+        self.framer.push(piece);
         while let Some(frame) = self.framer.next_frame() {
-            if let Some(meaning) = self.note(&frame.kind) {
+            if let Some(meaning) = self.note(&frame.kind).filter(&is_wanted) {
                 return Some(meaning);
             }
         }

@@ -10,10 +10,13 @@ use std::{
 };
 
 /// Names that are told apart. More series than `routes × this × kinds` cannot be.
-const MAX_MODELS: usize = 64;
+const MAX_MODELS: usize = 32;
 
 /// The longest name that is a label.
 const MAX_NAME: usize = 96;
+
+/// What vendors make names of, beside letters and digits. Anything else is no name but an attack or an accident.
+const MARKS: &[u8] = b"-._:/@+";
 
 /// The names that have been seen.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +29,8 @@ impl ModelNames {
     pub fn label<'a>(&self, name: Option<&'a str>) -> &'a str {
         const OTHER: &str = "other";
         let Some(name) = name else { return "none" };
-        let is_plain = name.len() <= MAX_NAME && name.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || MARKS.contains(&byte);
+        let is_plain = name.len() <= MAX_NAME && name.bytes().all(is_usual);
         if !is_plain {
             return OTHER;
         }
@@ -51,7 +55,7 @@ mod tests {
     fn the_labels_are_bounded_in_number_and_form() {
         let names = ModelNames::default();
         assert_eq!(names.label(None), "none");
-        for odd in ["a b", "caf\u{e9}", "new\nline", &"x".repeat(97)] {
+        for odd in ["a b", "caf\u{e9}", "new\nline", "a\"}", &"x".repeat(97)] {
             assert_eq!(names.label(Some(odd)), "other", "{odd:?}");
         }
         for number in 0..MAX_MODELS {

@@ -49,6 +49,15 @@ pub enum Meaning {
     Other,
 }
 
+impl Meaning {
+    /// Whether nothing of the answer stands in the event, nor of its end: after it, another answer can
+    /// still take this one's place.
+    #[must_use]
+    pub const fn is_preamble(&self) -> bool {
+        matches!(self, Self::Preamble | Self::Other)
+    }
+}
+
 /// Why the model stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Finish {

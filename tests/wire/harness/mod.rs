@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub(crate) use caller::Caller;
 pub(crate) use message::{Answer, End, Head};
-pub(crate) use origin::{Origin, Play, Seen, chunked};
+pub(crate) use origin::{Origin, OriginConnection, Play, Seen, chunked};
 pub(crate) use requests::{Request, Tongue};
 pub(crate) use rig::Rig;
 pub(crate) use tank::{Recipe, Tank};
