@@ -24,6 +24,11 @@ const DURATION_BUCKETS: &[f64] = &[
     0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0,
 ];
 
+/// Seconds of a call on the shared store, which is given up after a tenth of one.
+const STORE_BUCKETS: &[f64] = &[
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
+];
+
 /// All families, registered once; parts of the program hold handles, never names.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -60,6 +65,12 @@ pub struct Metrics {
     pub limited: IntCounterVec,
     /// What the lanes of an upstream do now, by what is counted. Refreshed at each scrape.
     pub lanes: GaugeVec,
+    /// How long the shared store takes to answer, by what it was asked.
+    pub store_seconds: HistogramVec,
+    /// Calls on the shared store without an answer, by reason.
+    pub store_errors: IntCounterVec,
+    /// Whether the shared store is in use: 0 without one, and while it is away.
+    pub store_up: IntGauge,
     /// Requests that a lane did not let through.
     pub lane_refused: IntCounterVec,
     /// Requests that went out without the protection of a retry, because their body was too large to hold.
@@ -165,6 +176,18 @@ impl Metrics {
                 "Requests that were not sent because their wait would have been in vain, by reason.",
                 &["upstream", "reason"],
             )?,
+            store_seconds: add.histograms(
+                "surgetank_store_seconds",
+                "From a call on the shared store to its answer.",
+                &["operation"],
+                STORE_BUCKETS,
+            )?,
+            store_errors: add.counters(
+                "surgetank_store_errors_total",
+                "Calls on the shared store that had no answer, by reason; `down` are those not tried.",
+                &["operation", "reason"],
+            )?,
+            store_up: add.gauge("surgetank_store_up", "Whether the shared store is connected and answers in time.")?,
             unprotected: add.counter(
                 "surgetank_unprotected_requests_total",
                 "Requests whose body was too large to hold, and which could therefore not be retried.",
