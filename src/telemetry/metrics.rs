@@ -1,8 +1,8 @@
 //! The metric families, each with the operator's question that it answers.
 //!
-//! Label values come from the configuration file (routes, upstreams) or from closed enums, so the
-//! number of series is fixed at start: `routes × dialects × outcomes` and `upstreams × classes × 2`
-//! are the largest products.
+//! Label values come from the configuration file (routes, upstreams), from closed enums, or from a
+//! table of bounded size (models), so the number of series is bounded: `routes × models × kinds` and
+//! `routes × dialects × outcomes` are the largest products.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +10,9 @@ use prometheus::{
     Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder, core::Collector,
 };
+
+use super::models::ModelNames;
+use crate::dialect::Usage;
 
 /// Seconds to the first byte: from a cached answer to a reasoning model's long silence.
 const FIRST_BYTE_BUCKETS: &[f64] = &[
@@ -50,8 +53,14 @@ pub struct Metrics {
     pub fallbacks: IntCounterVec,
     /// Streams that did not end as an answer must.
     pub broken: IntCounterVec,
+    /// Answers of upstreams by why their model stopped.
+    pub answers: IntCounterVec,
     /// Answers that ended at their token limit: whole as HTTP, cut as text.
     pub truncated: IntCounterVec,
+    /// What answers cost, as the vendors told.
+    pub tokens: IntCounterVec,
+    /// Which models are labels.
+    pub models: ModelNames,
     /// Requests refused by a user's limit.
     pub limited: IntCounterVec,
     /// What the lanes of an upstream do now, by what is counted. Refreshed at each scrape.
@@ -147,8 +156,20 @@ impl Metrics {
             truncated: add.counters(
                 "surgetank_truncated_total",
                 "Answers that were cut by their token limit.",
-                &["route", "upstream"],
+                &["route", "upstream", "model"],
             )?,
+            answers: add.counters(
+                "surgetank_answers_total",
+                "Answers of upstreams by why their model stopped.",
+                &["route", "model", "finish"],
+            )?,
+            tokens: add.counters(
+                "surgetank_tokens_total",
+                "Tokens as the vendors counted them. No token is in two kinds: input + cached_input + cache_write were read, \
+                 output + reasoning were written.",
+                &["route", "model", "kind"],
+            )?,
+            models: ModelNames::default(),
             limited: add.counters("surgetank_limited_total", "Requests refused by a user's limit.", &["rule"])?,
             lanes: add.gauges(
                 "surgetank_lane_state",
@@ -233,6 +254,26 @@ impl Metrics {
         self.config_read_at
             .set(i64::try_from(seconds).unwrap_or(i64::MAX));
         self.config_is_good.set(1);
+    }
+
+    /// Counts what the answers to one request cost.
+    pub fn used(&self, route: &str, model: &str, usage: &Usage) {
+        let fresh = usage
+            .input
+            .saturating_sub(usage.cached_input)
+            .saturating_sub(usage.cache_write);
+        for (kind, tokens) in [
+            ("input", fresh),
+            ("cached_input", usage.cached_input),
+            ("cache_write", usage.cache_write),
+            ("output", usage.output.saturating_sub(usage.reasoning)),
+            ("reasoning", usage.reasoning),
+        ] {
+            if tokens > 0 {
+                let labels = [route, model, kind];
+                self.tokens.with_label_values(&labels).inc_by(tokens);
+            }
+        }
     }
 
     /// Counts a deliberate wait.

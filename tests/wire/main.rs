@@ -24,3 +24,4 @@ mod reply;
 mod retry;
 mod stream;
 mod transparency;
+mod usage;
