@@ -19,6 +19,7 @@ use tower::{Layer, Service, ServiceExt as _};
 use crate::{
     app::{Arrival, Inbound},
     attempt::{Cause, Failure},
+    auth::Stranger,
     body::{self, Body},
     call::{Call, CallId},
     dialect::{Dialect, ErrorKind, Vendor, errors},
@@ -42,6 +43,9 @@ pub enum Stop {
         "this request has already passed through this surgetank: an upstream's `base_url` points back at it"
     )]
     Loop,
+    /// Its caller has not shown a token that opens.
+    #[error(transparent)]
+    Unauthorized(#[from] Stranger),
     /// No route takes it.
     #[error("no route takes this request; add one without `match` at the end of `routes`")]
     NoRoute,
@@ -77,6 +81,11 @@ impl Stop {
             Self::Loop => told(
                 StatusCode::LOOP_DETECTED,
                 ErrorKind::Invalid,
+                Outcome::Rejected,
+            ),
+            Self::Unauthorized(_) => told(
+                StatusCode::UNAUTHORIZED,
+                ErrorKind::Authentication,
                 Outcome::Rejected,
             ),
             Self::NoRoute => told(
@@ -126,6 +135,10 @@ impl Stop {
             Self::Ambiguous(_) | Self::Payload(_) => {
                 // What follows on this connection cannot be trusted to be a new request.
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Self::Unauthorized(_) => {
+                let scheme = HeaderValue::from_static("Bearer realm=\"surgetank\"");
+                headers.insert(header::WWW_AUTHENTICATE, scheme);
             }
             Self::NoRoute => {}
         }

@@ -12,9 +12,9 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Failed> {
     let config = file
         .load()
         .map_err(|problems| Failed::usage(format!("{name} cannot be used\n{problems}")))?;
-    config.check_credentials(&environment).map_err(|problems| {
+    config.check_here(&environment).map_err(|problems| {
         Failed::usage(format!(
-            "{name} is correct, but a credential is missing\n{problems}"
+            "{name} is correct, but cannot be used here\n{problems}"
         ))
     })?;
     for warning in config.warnings() {

@@ -23,6 +23,9 @@ pub(super) struct RunArguments {
     /// Listen here instead of where the configuration says: `127.0.0.1:4290` or `unix:/run/surgetank.sock`.
     #[arg(long, value_name = "ADDR", env = "SURGETANK_LISTEN", value_parser = listen, value_delimiter = ',')]
     pub(super) listen: Vec<Listen>,
+    /// Listen beyond this machine although nobody is asked for a token, because something else asks.
+    #[arg(long, env = "SURGETANK_LISTEN_WITHOUT_AUTH")]
+    pub(super) listen_without_auth: bool,
     /// The operator's port, instead of the configuration's.
     #[arg(long, value_name = "ADDR", env = "SURGETANK_ADMIN", value_parser = listen)]
     pub(super) admin: Option<Listen>,

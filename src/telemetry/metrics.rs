@@ -85,6 +85,8 @@ pub struct Metrics {
     pub users: IntGauge,
     /// Handlers that panicked; anything above zero is a bug.
     pub panics: IntCounter,
+    /// Requests of callers who showed no token that opens.
+    pub strangers: IntCounterVec,
     /// Whether a changed configuration was put in force.
     config_reloads: IntCounterVec,
     /// Since when the configuration holds that is in force, in seconds since 1970.
@@ -203,6 +205,11 @@ impl Metrics {
             held_bytes: add.gauge("surgetank_held_bytes", "Bytes of bodies held in memory for retries.")?,
             users: add.gauge("surgetank_limited_users", "Users known to the limiter.")?,
             panics: add.counter("surgetank_panics_total", "Requests that ended in a panic of ours.")?,
+            strangers: add.counters(
+                "surgetank_unauthorized_total",
+                "Requests refused because they showed no token, or one that is not known.",
+                &["token"],
+            )?,
             config_reloads: add.counters(
                 "surgetank_config_reloads_total",
                 "Times that the configuration was read again; result=\"failure\" left the old one in force.",

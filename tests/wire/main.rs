@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod auth;
 mod cancel;
 mod faults;
 mod guard;
