@@ -26,7 +26,7 @@ use crate::{
     limit::layer::OverLimit,
     payload::PayloadError,
     retry::triage::Class,
-    server::guard::Ambiguous,
+    server::{EndBy, guard::Ambiguous},
     telemetry::{Metrics, Observed, Outcome, Report},
     upstream::SendErrorKind,
 };
@@ -238,11 +238,13 @@ where
             )
         }
     };
-    tell(
-        response.headers_mut(),
-        id,
-        understood.get().map(AsRef::as_ref),
-    );
+    let call = understood.get().map(AsRef::as_ref);
+    tell(response.headers_mut(), id, call);
+    if let Some(call) = call {
+        response
+            .extensions_mut()
+            .insert(EndBy(call.deadline.end_by()));
+    }
     report.answered(outcome, response.status());
     response.map(|body| Observed::new(body, report).boxed_unsync())
 }

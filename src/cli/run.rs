@@ -8,12 +8,9 @@ use super::{ConfigFile, Failed, environment, listen};
 use crate::{
     config::{Config, Listen},
     proxy::{self, Proxy},
-    server::{Listener, Stage},
+    server::{LAST_WORDS, Listener, Stage},
     telemetry::logs,
 };
-
-/// After the drain's end, streams get this long to say that they end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RunArguments {
