@@ -18,6 +18,10 @@ pub struct Stream {
     /// After this wait the stream is begun, with the notice. Until then the caller still gets the upstream's real status.
     #[serde(with = "DurationText")]
     pub notice_after: Duration,
+    /// How long the beginning of a stream is held back while there is nothing of the answer in it, so that an error behind
+    /// it can still be retried. `0` for none of it: a stream is then judged by its first event.
+    #[serde(with = "DurationText")]
+    pub hold_preamble: Duration,
     /// How often something is sent into a stream that was begun and is silent, so that nobody on the way gives it up.
     #[serde(with = "PositiveDurationText")]
     pub keepalive: Duration,
@@ -28,6 +32,7 @@ impl Default for Stream {
         Self {
             notice: "We're experiencing high demand, please wait a moment.".to_owned(),
             notice_after: Duration::from_secs(2),
+            hold_preamble: Duration::from_secs(2),
             keepalive: Duration::from_secs(15),
         }
     }

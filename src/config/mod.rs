@@ -49,7 +49,7 @@ pub use self::limits::{Limits, PerUser, WhenExceeded};
 pub use self::listen::{Listen, ListenError};
 pub use self::matching::{HeaderPattern, HeaderPatternError, Match, PathPrefix, PathPrefixError};
 pub use self::problem::{Place, Problem, Problems, Severity};
-pub use self::process::{LogFormat, Replay, Server, Shutdown, Store, Telemetry};
+pub use self::process::{Fail, LogFormat, Replay, Server, Shutdown, Store, Telemetry};
 pub use self::retry::{PostRetry, Retry};
 pub use self::tree::Environment;
 pub use self::units::Rate;

@@ -163,6 +163,12 @@ impl Gate {
         }
     }
 
+    /// True when it ever closed: then there is a pace as well, or its beginning.
+    #[must_use]
+    pub const fn has_closed(&self) -> bool {
+        self.last_closing.is_some()
+    }
+
     /// Throttles with no success between them.
     #[must_use]
     pub const fn failures(&self) -> u32 {

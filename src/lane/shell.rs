@@ -135,6 +135,12 @@ impl Lane {
         self.lock().core.is_idle()
     }
 
+    /// True when a refusal or an outage has taught this lane something that a new one would have to find out again.
+    #[must_use]
+    pub fn has_learned(&self) -> bool {
+        self.lock().core.has_learned()
+    }
+
     fn enter(
         self: &Arc<Self>,
         now: Instant,

@@ -1,8 +1,8 @@
 //! The metric families, each with the operator's question that it answers.
 //!
-//! Label values come from the configuration file (routes, upstreams) or from closed enums, so the
-//! number of series is fixed at start: `routes × dialects × outcomes` and `upstreams × classes × 2`
-//! are the largest products.
+//! Label values come from the configuration file (routes, upstreams), from closed enums, or from a
+//! table of bounded size (models), so the number of series is bounded: `routes × models × kinds` and
+//! `routes × dialects × outcomes` are the largest products.
 
 use std::time::Duration;
 
@@ -10,6 +10,9 @@ use prometheus::{
     Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder, core::Collector,
 };
+
+use super::models::ModelNames;
+use crate::dialect::Usage;
 
 /// Seconds to the first byte: from a cached answer to a reasoning model's long silence.
 const FIRST_BYTE_BUCKETS: &[f64] = &[
@@ -19,6 +22,11 @@ const FIRST_BYTE_BUCKETS: &[f64] = &[
 /// Seconds of a whole request, streams included.
 const DURATION_BUCKETS: &[f64] = &[
     0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0,
+];
+
+/// Seconds of a call on the shared store, which is given up after a tenth of one.
+const STORE_BUCKETS: &[f64] = &[
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
 ];
 
 /// All families, registered once; parts of the program hold handles, never names.
@@ -45,12 +53,24 @@ pub struct Metrics {
     pub fallbacks: IntCounterVec,
     /// Streams that did not end as an answer must.
     pub broken: IntCounterVec,
+    /// Answers of upstreams by why their model stopped.
+    pub answers: IntCounterVec,
     /// Answers that ended at their token limit: whole as HTTP, cut as text.
     pub truncated: IntCounterVec,
+    /// What answers cost, as the vendors told.
+    pub tokens: IntCounterVec,
+    /// Which models are labels.
+    pub models: ModelNames,
     /// Requests refused by a user's limit.
     pub limited: IntCounterVec,
     /// What the lanes of an upstream do now, by what is counted. Refreshed at each scrape.
     pub lanes: GaugeVec,
+    /// How long the shared store takes to answer, by what it was asked.
+    pub store_seconds: HistogramVec,
+    /// Calls on the shared store without an answer, by reason.
+    pub store_errors: IntCounterVec,
+    /// Whether the shared store is in use: 0 without one, and while it is away.
+    pub store_up: IntGauge,
     /// Requests that a lane did not let through.
     pub lane_refused: IntCounterVec,
     /// Requests that went out without the protection of a retry, because their body was too large to hold.
@@ -110,7 +130,7 @@ impl Metrics {
             )?,
             first_byte_seconds: add.histograms(
                 "surgetank_first_byte_seconds",
-                "From sending an attempt to the first byte of its answer (of a stream: its first event).",
+                "From sending an attempt to the first byte of its answer (of a stream: until it may leave, with its first content).",
                 &["upstream"],
                 FIRST_BYTE_BUCKETS,
             )?,
@@ -130,8 +150,20 @@ impl Metrics {
             truncated: add.counters(
                 "surgetank_truncated_total",
                 "Answers that were cut by their token limit.",
-                &["route", "upstream"],
+                &["route", "upstream", "model"],
             )?,
+            answers: add.counters(
+                "surgetank_answers_total",
+                "Answers of upstreams by why their model stopped.",
+                &["route", "model", "finish"],
+            )?,
+            tokens: add.counters(
+                "surgetank_tokens_total",
+                "Tokens as the vendors counted them. No token is in two kinds: input + cached_input + cache_write were read, \
+                 output + reasoning were written.",
+                &["route", "model", "kind"],
+            )?,
+            models: ModelNames::default(),
             limited: add.counters("surgetank_limited_total", "Requests refused by a user's limit.", &["rule"])?,
             lanes: add.gauges(
                 "surgetank_lane_state",
@@ -144,6 +176,18 @@ impl Metrics {
                 "Requests that were not sent because their wait would have been in vain, by reason.",
                 &["upstream", "reason"],
             )?,
+            store_seconds: add.histograms(
+                "surgetank_store_seconds",
+                "From a call on the shared store to its answer.",
+                &["operation"],
+                STORE_BUCKETS,
+            )?,
+            store_errors: add.counters(
+                "surgetank_store_errors_total",
+                "Calls on the shared store that had no answer, by reason; `down` are those not tried.",
+                &["operation", "reason"],
+            )?,
+            store_up: add.gauge("surgetank_store_up", "Whether the shared store is connected and answers in time.")?,
             unprotected: add.counter(
                 "surgetank_unprotected_requests_total",
                 "Requests whose body was too large to hold, and which could therefore not be retried.",
@@ -164,6 +208,26 @@ impl Metrics {
         // Writing to memory cannot fail; a family that cannot be encoded is left out.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         text
+    }
+
+    /// Counts what the answers to one request cost.
+    pub fn used(&self, route: &str, model: &str, usage: &Usage) {
+        let fresh = usage
+            .input
+            .saturating_sub(usage.cached_input)
+            .saturating_sub(usage.cache_write);
+        for (kind, tokens) in [
+            ("input", fresh),
+            ("cached_input", usage.cached_input),
+            ("cache_write", usage.cache_write),
+            ("output", usage.output.saturating_sub(usage.reasoning)),
+            ("reasoning", usage.reasoning),
+        ] {
+            if tokens > 0 {
+                let labels = [route, model, kind];
+                self.tokens.with_label_values(&labels).inc_by(tokens);
+            }
+        }
     }
 
     /// Counts a deliberate wait.

@@ -16,8 +16,8 @@ use tokio::{
 };
 
 use super::harness::{
-    Caller, End, Filled, H2Caller, Origin, OriginConnection, Play, Recipe, Request, Rig, Tank,
-    Tongue, Wire, chunked, read_h2, soon, text, until,
+    Caller, End, H2Caller, Origin, OriginConnection, Play, Recipe, Request, Rig, Tank, Tongue,
+    Wire, chunked, read_h2, soon, text, until,
 };
 
 const HEAD: &str =
