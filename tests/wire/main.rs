@@ -20,6 +20,7 @@ mod limits;
 mod many;
 mod preamble;
 mod readers;
+mod reload;
 mod reply;
 mod retry;
 mod stream;
