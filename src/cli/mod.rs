@@ -6,7 +6,6 @@ mod health;
 pub mod lab;
 mod run;
 mod schema;
-mod source;
 
 use std::path::PathBuf;
 

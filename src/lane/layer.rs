@@ -5,6 +5,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -29,8 +30,7 @@ use crate::{
         hints::Hint,
         triage::{Class, Verdict},
     },
-    route::Route,
-    rules::{self, Rules},
+    stream::late::What,
     telemetry::Metrics,
     upstream::Upstream,
 };
@@ -44,23 +44,11 @@ impl Lanes {
     #[must_use]
     pub fn of(&self, call: &Call, upstream: &Upstream) -> Arc<Lane> {
         let key = LaneKey {
-            upstream: upstream.number,
+            upstream: upstream.index,
             credential: credential(call, upstream),
             model: model(call, upstream),
         };
-        self.0.lane(key, &settings(&call.route, upstream))
-    }
-
-    /// Goes on under new rules: what was learned of upstreams that are still there stays, with their new
-    /// settings; what was learned of others is forgotten.
-    pub fn follow(&self, before: &Rules, now: &Rules) {
-        self.0.retain(|key| now.upstream(key.upstream).is_some());
-        let old = rules::lane_settings(before);
-        for (number, settings) in rules::lane_settings(now) {
-            if old.get(&number) != Some(&settings) {
-                self.0.retune(number, &settings);
-            }
-        }
+        self.0.lane(key, &settings(call, upstream))
     }
 
     /// All of them, for the operator.
@@ -106,8 +94,8 @@ fn model(call: &Call, upstream: &Upstream) -> u64 {
 }
 
 /// The lane's waits keep the proportions of the route's backoff, whose defaults they have by default.
-pub(crate) fn settings(route: &Route, upstream: &Upstream) -> LaneSettings {
-    let retry = &route.policy.retry;
+fn settings(call: &Call, upstream: &Upstream) -> LaneSettings {
+    let retry = &call.route.policy.retry;
     LaneSettings {
         hint_cap: retry.hint_cap,
         quota_share: upstream.quota_share,
@@ -167,7 +155,16 @@ where
 {
     let call = attempt.call.clone();
     let asked = request(&call, &mut attempt);
-    let admitted = attempt.lane.admit(asked).await;
+    let admitted = {
+        let mut admitting = pin!(attempt.lane.admit(asked));
+        match futures_util::poll!(&mut admitting) {
+            Poll::Ready(admitted) => admitted,
+            Poll::Pending => {
+                call.journal().awaiting.what = What::Turn(attempt.lane.clone());
+                admitting.await
+            }
+        }
+    };
     let permit = admitted.map_err(|refused| refusal(&attempt, &metrics, refused))?;
     note_wait(&call, &metrics, permit.waited());
     let tokens = tokens_of(&call);
