@@ -346,7 +346,7 @@ async fn a_slow_reader_still_reads_why_its_stream_broke() {
         );
     }
     assert!(
-        broke_before_it_was_read > 10,
+        broke_before_it_was_read > 2,
         "no stream broke while its reader waited: {broke_before_it_was_read}"
     );
     tank.at_rest().await;
