@@ -241,10 +241,6 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
             ":1:12: warning: `fallback[0].queue` has no effect in this version",
         ),
         (
-            "stream: { notice_after: 3s }",
-            ":1:11: warning: `stream.notice_after` has no effect in this version",
-        ),
-        (
             "routes: [{ upstream: openai, answers: { unwrap_json: true } }]",
             ":1:41: warning: `routes[0].answers.unwrap_json` has no effect in this version",
         ),
@@ -261,7 +257,7 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
         "limits: { per_user: { tokens: none } }",
         "telemetry: { otlp: none }",
         "store: none",
-        "stream: { notice_after: 2s, keepalive: 15s }",
+        "stream: { notice: Wait., notice_after: never, keepalive: 20s, json_keepalive: 30s }",
     ] {
         assert_eq!(problems(text), Vec::<String>::new(), "{text}");
     }
@@ -378,7 +374,7 @@ fn a_token_may_take_the_place_of_a_vendors_key_only_where_surgetank_has_that_key
             "[]",
             "",
             Some(
-                ":1:37: `auth.header`: it is empty; leave it out for `x-surgetank-token` (what it is may be a secret and is not shown)",
+                ":1:37: `auth.header` cannot be a list: it is empty; leave it out for `x-surgetank-token`",
             ),
         ),
     ] {
