@@ -6,10 +6,13 @@
 //! | `/metrics` | Prometheus |
 //! | `/healthz` | 200 while the process lives |
 //! | `/readyz` | 200 while it accepts, 503 once it is stopping |
+//! | `POST /api/reload` | reads the configuration again; takes a token, as everything does that changes something |
 //! | `/api/state` | JSON: version, stage, requests in flight, what each lane does |
 //!
 //! It runs through the same connection code as the data path, so the same timers hold slow peers,
 //! and a flood here meets its own worker.
+
+mod guard;
 
 use std::{
     convert::Infallible,
@@ -21,8 +24,9 @@ use axum::{
     Json, Router,
     extract::State,
     http::{Request, StatusCode, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
@@ -34,10 +38,13 @@ use crate::{
     body::{Body, BodyError},
     budget::Budget,
     lane::{LaneKey, Snapshot, WaitReason, layer::Lanes},
+    reload::Bell,
     rules::{Rules, RulesInForce},
     server::{Fleet, Lifecycle, Stage},
     telemetry::Metrics,
 };
+
+pub use guard::Guard;
 
 /// What the admin endpoints look at.
 #[derive(Clone, Debug)]
@@ -54,25 +61,43 @@ pub struct Admin {
     pub lanes: Lanes,
     /// The names behind the numbers in the lanes' keys, and the limiters, which know the users.
     pub rules: RulesInForce,
+    /// Who may do what here.
+    pub guard: Guard,
+    /// What to ring for a look at the configuration.
+    pub reload_bell: Bell,
 }
 
 /// The endpoints as a service for connections.
 #[derive(Clone, Debug)]
-pub struct AdminEdge(Router);
+pub struct AdminEdge {
+    router: Router,
+    guard: Guard,
+}
 
 impl AdminEdge {
     /// Builds the router.
     #[must_use]
     pub fn new(admin: Admin) -> Self {
+        let guard = admin.guard.clone();
         let router = Router::new()
             .route("/", get(index))
             .route("/metrics", get(metrics))
             .route("/healthz", get(async || "alive\n"))
             .route("/readyz", get(ready))
             .route("/api/state", get(state))
-            .with_state(admin);
-        Self(router)
+            .with_state(admin.clone())
+            .merge(changes(admin));
+        Self { router, guard }
     }
+}
+
+/// Everything that changes something. Whatever is added here is behind the token.
+fn changes(admin: Admin) -> Router {
+    let guard = admin.guard.clone();
+    Router::new()
+        .route("/api/reload", post(reload))
+        .with_state(admin)
+        .route_layer(from_fn_with_state(guard, guard::operators_only))
 }
 
 impl Service<Arrival> for AdminEdge {
@@ -86,16 +111,28 @@ impl Service<Arrival> for AdminEdge {
 
     fn call(&mut self, arrival: Arrival) -> Self::Future {
         let (parts, body) = arrival.request.into_parts();
+        if let Err(refusal) = self.guard.visitor(&parts) {
+            return Box::pin(std::future::ready(Ok(in_memory(refusal.into_response()))));
+        }
         let answering = self
-            .0
+            .router
             .clone()
             .oneshot(Request::from_parts(parts, axum::body::Body::new(body)));
         Box::pin(async move {
-            let answered = answering.await?;
-            // What axum answers with here is in memory and cannot fail.
-            Ok(answered.map(|body| body.map_err(|_| BodyError::Incomplete).boxed_unsync()))
+            Ok(in_memory(answering.await?))
         })
     }
+}
+
+/// What axum answers with here is in memory and cannot fail.
+fn in_memory(answered: Response) -> http::Response<Body> {
+    answered.map(|body| body.map_err(|_| BodyError::Incomplete).boxed_unsync())
+}
+
+/// The look itself happens elsewhere and soon; the log and the metrics tell what came of it.
+async fn reload(State(admin): State<Admin>) -> Response {
+    admin.reload_bell.ring();
+    (StatusCode::ACCEPTED, "the configuration will be read again\n").into_response()
 }
 
 async fn index() -> Response {

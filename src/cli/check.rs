@@ -1,6 +1,7 @@
 //! `surgetank check`: everything that is wrong with a configuration, at once.
 
 use super::{ConfigFile, Failed, environment};
+use crate::server::Certificate;
 
 pub(super) fn run(file: &ConfigFile) -> Result<(), Failed> {
     let name = file
@@ -17,6 +18,9 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Failed> {
             "{name} is correct, but cannot be used here\n{problems}"
         ))
     })?;
+    if let Some(tls) = &config.tls {
+        Certificate::read(tls).map_err(Failed::usage)?;
+    }
     for warning in config.warnings() {
         eprintln!("{warning}");
     }

@@ -59,7 +59,7 @@ async fn serve(arguments: &RunArguments, config: &Config, prints: Prints) -> Res
         .collect::<Result<Vec<_>, _>>()?;
     let admin_listener = config.admin.as_ref().map(bind).transpose()?;
     let proxy = Proxy::start(config, &environment).map_err(|error| match error {
-        proxy::StartError::Rules(_) => Failed::usage(error),
+        proxy::StartError::Rules(_) | proxy::StartError::Certificate(_) => Failed::usage(error),
         _ => Failed::internal(error),
     })?;
     let proxy = Arc::new(proxy);

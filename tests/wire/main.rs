@@ -26,5 +26,6 @@ mod reload;
 mod reply;
 mod retry;
 mod stream;
+mod tls;
 mod transparency;
 mod usage;
