@@ -18,7 +18,7 @@ use tower::{Layer, Service};
 
 use super::{
     Lane, LaneKey, LaneSettings, LaneTable, Outcome, Permit, QuotaReport, RefuseReason, Refused,
-    Request, UserKey, headers::quota_reports,
+    Request, UserKey, headers::quota_reports, shown_name,
 };
 use crate::{
     attempt::{Answer, Attempted, Cause, Failure},
@@ -46,7 +46,8 @@ impl Lanes {
             credential: credential(call, upstream),
             model: model(call, upstream),
         };
-        self.0.lane(key, &settings(call, upstream))
+        let name = || model_name(call, upstream).and_then(shown_name);
+        self.0.lane_named(key, &settings(call, upstream), name)
     }
 
     /// All of them, for the operator.
@@ -83,12 +84,12 @@ fn credential(call: &Call, upstream: &Upstream) -> u128 {
 
 fn model(call: &Call, upstream: &Upstream) -> u64 {
     let mut hasher = DefaultHasher::new();
-    upstream
-        .model
-        .as_deref()
-        .or(call.ask.model.as_deref())
-        .hash(&mut hasher);
+    model_name(call, upstream).hash(&mut hasher);
     hasher.finish()
+}
+
+fn model_name<'a>(call: &'a Call, upstream: &'a Upstream) -> Option<&'a str> {
+    upstream.model.as_deref().or(call.ask.model.as_deref())
 }
 
 /// The lane's waits keep the proportions of the route's backoff, whose defaults they have by default.
