@@ -3,6 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
+use tokio::time::Instant;
 
 use crate::{
     admin::{Admin, AdminEdge},
@@ -49,6 +50,7 @@ pub struct Proxy {
     upstreams: Arc<[Arc<Upstream>]>,
     fleet: Arc<Fleet>,
     limits: Arc<Limits>,
+    started: Instant,
 }
 
 impl Proxy {
@@ -82,6 +84,7 @@ impl Proxy {
             upstreams,
             fleet,
             limits,
+            started: Instant::now(),
         })
     }
 
@@ -95,7 +98,10 @@ impl Proxy {
             lanes: self.shared.lanes.clone(),
             upstreams: self.upstreams.clone(),
             routes: self.shared.routes.clone(),
+            started: self.started,
+            history: Admin::history(self.started),
         };
+        let history = admin.clone().keep_history();
         let limits = Arc::new(Limits {
             max_connections: ADMIN_CONNECTIONS,
             ..self.limits.as_ref().clone()
@@ -109,8 +115,15 @@ impl Proxy {
             &lifecycle,
         )?;
         let task = tokio::spawn(async move {
-            if let Err(error) = server::serve(vec![listener], &fleet, &limits, &lifecycle).await {
-                tracing::error!(%error, "the admin port has failed; the proxy goes on without it");
+            let serving = async {
+                let served = server::serve(vec![listener], &fleet, &limits, &lifecycle).await;
+                if let Err(error) = served {
+                    tracing::error!(%error, "the admin port has failed; the proxy goes on without it");
+                }
+            };
+            tokio::select! {
+                () = serving => {}
+                () = history => {}
             }
         });
         Ok(AdminServer(task))

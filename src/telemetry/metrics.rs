@@ -11,6 +11,8 @@ use prometheus::{
     Registry, TextEncoder, core::Collector,
 };
 
+use super::trouble::TroubleLog;
+
 /// Seconds to the first byte: from a cached answer to a reasoning model's long silence.
 const FIRST_BYTE_BUCKETS: &[f64] = &[
     0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0,
@@ -65,6 +67,8 @@ pub struct Metrics {
     pub users: IntGauge,
     /// Handlers that panicked; anything above zero is a bug.
     pub panics: IntCounter,
+    /// What went wrong lately: no metric, but told to the same reader.
+    pub trouble: TroubleLog,
 }
 
 impl Metrics {
@@ -153,6 +157,7 @@ impl Metrics {
             held_bytes: add.gauge("surgetank_held_bytes", "Bytes of bodies held in memory for retries.")?,
             users: add.gauge("surgetank_limited_users", "Users known to the limiter.")?,
             panics: add.counter("surgetank_panics_total", "Requests that ended in a panic of ours.")?,
+            trouble: TroubleLog::default(),
             registry,
         })
     }

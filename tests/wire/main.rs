@@ -18,6 +18,7 @@ mod guard;
 mod life;
 mod limits;
 mod many;
+mod page;
 mod reply;
 mod retry;
 mod stream;
