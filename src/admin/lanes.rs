@@ -69,8 +69,10 @@ pub(super) struct WaiterState {
 /// Every lane at this moment.
 pub(super) fn look(admin: &Admin) -> Vec<LaneView> {
     let views = admin.lanes.table().views(MOST_WAITERS).into_iter();
+    let rules = admin.rules.now();
+    // A lane of an upstream that a reload took away only finishes what it has.
     let named = |(key, view): (LaneKey, View)| {
-        let upstream = admin.upstreams.get(key.upstream)?.name.to_string();
+        let upstream = rules.upstream(key.upstream)?.name.to_string();
         Some(LaneView {
             upstream,
             key,

@@ -43,10 +43,9 @@ use crate::{
     body::{Body, BodyError},
     budget::Budget,
     lane::{WaitReason, layer::Lanes},
-    route::Routes,
+    rules::RulesInForce,
     server::{Fleet, Lifecycle, Stage},
     telemetry::Metrics,
-    upstream::Upstream,
 };
 use events::Broadcast;
 use history::History;
@@ -68,10 +67,8 @@ pub struct Admin {
     pub budget: Budget,
     /// What callers of one quota have learned.
     pub lanes: Lanes,
-    /// Names, by the index in a lane's key.
-    pub upstreams: Arc<[Arc<Upstream>]>,
-    /// Their limiters know the users.
-    pub routes: Routes,
+    /// The names behind the numbers in the lanes' keys, and the limiters, which know the users.
+    pub rules: RulesInForce,
     /// When the process began to serve.
     pub started: Instant,
     /// The last fifteen minutes.
@@ -165,7 +162,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     admin
         .metrics
         .users
-        .set(i64::try_from(admin.routes.limited_users()).unwrap_or(i64::MAX));
+        .set(i64::try_from(admin.rules.now().routes.limited_users()).unwrap_or(i64::MAX));
     (
         [(
             header::CONTENT_TYPE,
@@ -179,8 +176,9 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 /// Sums the lanes by upstream: a label a lane would let callers make series by inventing models.
 fn refresh_lanes(admin: &Admin) {
     admin.metrics.lanes.reset();
+    let rules = admin.rules.now();
     for (key, lane) in admin.lanes.table().snapshots() {
-        let Some(upstream) = admin.upstreams.get(key.upstream) else {
+        let Some(upstream) = rules.upstream(key.upstream) else {
             continue;
         };
         let gauge = |what| {

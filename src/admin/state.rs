@@ -124,7 +124,7 @@ impl State {
             in_flight_requests: in_flight,
             connections: admin.fleet.live(),
             held_bytes: admin.budget.used(),
-            limited_users: admin.routes.limited_users(),
+            limited_users: admin.rules.now().routes.limited_users(),
             economics: Economics::of(&history),
             waiters,
             trouble: trouble

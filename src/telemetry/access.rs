@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{
     body::{Body, BodyError},
-    call::{Call, CallId},
+    call::{Call, CallId, Journal},
+    dialect::Finish,
 };
 
 /// What became of a request, as its caller would put it.
@@ -121,7 +122,9 @@ impl Report {
     }
 
     fn final_outcome(&self) -> Outcome {
-        match self.outcome {
+        // An answer that was begun before it was there finds out later what it means.
+        let known_late = self.call.get().and_then(|call| call.journal().outcome);
+        match known_late.or(self.outcome) {
             _ if self.broken_by.is_some() => Outcome::Broken,
             Some(outcome) if self.finished => outcome,
             _ => Outcome::Abandoned,
@@ -161,8 +164,14 @@ impl Report {
                 .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             gave_up = journal.gave_up,
             substituted = journal.substituted,
+            begun_early = journal.begun.then_some(true),
             broken_by = self.broken_by,
-            truncated = journal.truncated.then_some(true),
+            model = self.model(&journal),
+            finish = journal.answer.finish.map(Finish::as_str),
+            truncated = journal.answer.is_truncated().then_some(true),
+            tokens_in = journal.used.map(|used| used.input),
+            tokens_cached = journal.used.map(|used| used.cached_input),
+            tokens_out = journal.used.map(|used| used.output),
             bytes_out = self.bytes_out,
             duration_ms,
             "request"
@@ -189,12 +198,7 @@ impl Report {
         let Some(upstream) = &journal.upstream else {
             return;
         };
-        if journal.truncated {
-            self.metrics
-                .truncated
-                .with_label_values(&[call.route.name(), upstream.name.as_ref()])
-                .inc();
-        }
+        self.count_answer(call, &journal, &upstream.name);
         if let Some(cause) = self.broken_by {
             self.metrics
                 .broken
@@ -237,6 +241,35 @@ impl Report {
             waited: journal.map_or(Duration::ZERO, |journal| journal.waited),
         };
         self.metrics.trouble.note(Instant::now(), event);
+    }
+
+    /// What the upstream's answer told of itself. A name that no upstream has answered to is no label.
+    fn count_answer(&self, call: &Call, journal: &Journal, upstream: &str) {
+        let (Some(model), route) = (self.model(journal), call.route.name()) else {
+            return;
+        };
+        if let Some(finish) = journal.answer.finish {
+            let labels = [route, model, finish.as_str()];
+            self.metrics.answers.with_label_values(&labels).inc();
+        }
+        if journal.answer.is_truncated() {
+            let labels = [route, upstream, model];
+            self.metrics.truncated.with_label_values(&labels).inc();
+        }
+        if let Some(used) = &journal.used {
+            self.metrics.used(route, model, used);
+        }
+    }
+
+    /// The model that has answered, as a label; `None` where none has.
+    fn model<'a>(&'a self, journal: &'a Journal) -> Option<&'a str> {
+        let has_answered = journal.answer.finish.is_some() || journal.used.is_some();
+        let asked = || {
+            let call = self.call.get()?;
+            let upstream = journal.upstream.as_ref()?;
+            upstream.model.as_deref().or(call.ask.model.as_deref())
+        };
+        has_answered.then(|| self.metrics.models.label(asked()))
     }
 }
 
@@ -285,8 +318,9 @@ impl http_body::Body for Observed {
                 // hyper stops polling here when the length is known, so the end shows only now.
                 this.report.finished |= this.body.is_end_stream();
             }
+            // A failure that was told is an answer, and it is out.
+            Poll::Ready(Some(Err(BodyError::Told)) | None) => this.report.finished = true,
             Poll::Ready(Some(Err(error))) => this.report.broken_by = Some(error.cause()),
-            Poll::Ready(None) => this.report.finished = true,
             Poll::Pending => {}
         }
         polled
