@@ -21,6 +21,7 @@ mod limits;
 mod many;
 mod page;
 mod preamble;
+mod readers;
 mod reload;
 mod reply;
 mod retry;
