@@ -23,4 +23,5 @@ mod reply;
 mod retry;
 mod stream;
 mod transparency;
+mod truncated;
 mod usage;
