@@ -7,7 +7,7 @@ use std::{collections::VecDeque, io::Read as _, time::Duration};
 
 use bytes::Bytes;
 use flate2::read::{GzDecoder, ZlibDecoder};
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
@@ -56,8 +56,19 @@ pub(super) async fn read_error(headers: &HeaderMap, body: &mut Incoming) -> Insp
     }
 }
 
+/// Whether a message says that it is of this media type.
+pub(super) fn is(headers: &HeaderMap, media_type: &str) -> bool {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .map(http::HeaderValue::as_bytes)
+        .unwrap_or_default();
+    value
+        .get(..media_type.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(media_type.as_bytes()))
+}
+
 /// The body in clear text. SDKs ask for gzip and deflate, so vendors send their errors in them.
-fn plain(headers: &HeaderMap, body: Vec<u8>) -> Option<Vec<u8>> {
+pub(super) fn plain(headers: &HeaderMap, body: Vec<u8>) -> Option<Vec<u8>> {
     let mut clear = Vec::new();
     // A truncated or damaged stream still gives what was decoded before the damage.
     let limit = MAX_ERROR as u64;
@@ -80,8 +91,6 @@ fn plain(headers: &HeaderMap, body: Vec<u8>) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-
-    use http::header;
 
     use super::*;
 

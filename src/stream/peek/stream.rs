@@ -102,7 +102,7 @@ impl Judging<'_> {
                 },
             };
             if prefix.len == 0 && !hold.is_zero() {
-                until = until.min(Instant::now() + hold);
+                until = until.min(self.release_at(Instant::now() + hold));
             }
             let has_room = prefix.hold(data.clone());
             let watch = prefix.watch.as_mut().filter(|watch| !watch.is_blind());
@@ -114,6 +114,13 @@ impl Judging<'_> {
                 Some(_) | None => return Ok(None),
             }
         }
+    }
+
+    /// When the preamble leaves, content or not. Before a notice is given it is the better word: it has the real head.
+    fn release_at(&self, held_until: Instant) -> Instant {
+        let is_begun = self.call.journal().begun;
+        let begins = self.call.late.filter(|_| !is_begun).map(|plan| plan.at);
+        begins.map_or(held_until, |at| held_until.min(at))
     }
 }
 

@@ -8,14 +8,14 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Judging, failed, is, served};
+use super::{Judging, failed, served};
 use crate::{
     attempt::{Answer, Attempted, Cause},
     body,
     config::OnTruncated,
     dialect::Endpoint,
     retry::triage::Transport,
-    stream::skim::Skim,
+    stream::{inspect, skim::Skim},
 };
 
 /// The largest plain answer that is held until it is whole.
@@ -36,7 +36,7 @@ impl Judging<'_> {
         !matches!(self.call.dialect.endpoint(), Endpoint::Other)
             && self.call.method == http::Method::POST
             && parts.status == StatusCode::OK
-            && is(&parts.headers, "application/json")
+            && inspect::is(&parts.headers, "application/json")
     }
 
     /// Reads what a plain answer tells of itself, where it is one that does.
