@@ -20,6 +20,7 @@ mod life;
 mod limits;
 mod many;
 mod preamble;
+mod reload;
 mod reply;
 mod retry;
 mod stream;
