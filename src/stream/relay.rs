@@ -19,7 +19,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::{skim::Skim, watch::Watch};
+use super::{keepalive, skim::Skim, watch::Watch};
 use crate::{
     body::BodyError,
     budget::Reservation,
@@ -29,9 +29,8 @@ use crate::{
     server::Lifecycle,
 };
 
-/// Says in a stream what the header of this name says of a plain answer. One line end, no blank line: it
-/// becomes a part of the next event, and an event of its own in no parser.
-const TRUNCATED: &[u8] = b": x-surgetank-truncated: true\n";
+/// Says in a stream what the header of this name says of a plain answer.
+const TRUNCATED: &str = "x-surgetank-truncated: true";
 
 /// What a body gives when it is polled.
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
@@ -142,9 +141,10 @@ impl Relay {
             return Frame::data(piece);
         };
         self.may_mark = false;
-        let mut marked = BytesMut::with_capacity(piece.len() + TRUNCATED.len());
+        let comment = keepalive::comment(TRUNCATED);
+        let mut marked = BytesMut::with_capacity(piece.len() + comment.len());
         marked.extend_from_slice(&piece[..at]);
-        marked.extend_from_slice(TRUNCATED);
+        marked.extend_from_slice(&comment);
         marked.extend_from_slice(&piece[at..]);
         Frame::data(marked.freeze())
     }

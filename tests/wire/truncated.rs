@@ -8,7 +8,7 @@ use super::harness::{
     Answer, End, Origin, Recipe, Request, Rig, Tank, Tongue, chunked, find, soon, text,
 };
 
-const COMMENT: &str = ": x-surgetank-truncated: true\n";
+const COMMENT: &str = ": x-surgetank-truncated: true\n\n";
 
 const MARK: &str = "x-surgetank-truncated";
 
