@@ -21,7 +21,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{keepalive, skim::Skim, watch::Watch};
 use crate::{
-    body::BodyError,
+    body::{self, BodyError},
     budget::Reservation,
     call::Call,
     config::OnTruncated,
@@ -73,9 +73,7 @@ pub struct Relay {
 enum State {
     /// Pieces are passed on.
     Passing,
-    /// The error event is out.
-    Flushing(BodyError),
-    /// The connection has had a turn to write what it holds; aborts at the next poll.
+    /// The error event is out; aborts at the next poll.
     Aborting(BodyError),
     Ended,
 }
@@ -150,7 +148,7 @@ impl Relay {
     }
 
     /// The answer broke: says so in the stream where that is possible, and aborts.
-    fn break_off(&mut self, cx: &mut Context<'_>, error: BodyError) -> Polled {
+    fn break_off(&mut self, error: BodyError) -> Polled {
         tracing::warn!(
             request_id = self.call.id.as_str(),
             cause = error.cause(),
@@ -165,19 +163,14 @@ impl Relay {
                     error.for_caller(),
                     watch.next_sequence(),
                 );
-                self.state = State::Flushing(error);
+                self.state = State::Aborting(error);
                 Poll::Ready(Some(Ok(Frame::data(frame))))
             }
-            _ => self.flush_then_abort(cx, error),
+            _ => {
+                self.state = State::Ended;
+                Poll::Ready(Some(Err(error)))
+            }
         }
-    }
-
-    /// hyper flushes what it has when a body is pending, and drops it when a body fails: without this turn the caller
-    /// could lose events that had arrived whole, and even the head.
-    fn flush_then_abort(&mut self, cx: &mut Context<'_>, error: BodyError) -> Polled {
-        self.state = State::Aborting(error);
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     /// Whether the silence or the whole request has lasted too long; re-arms the timer otherwise.
@@ -206,7 +199,7 @@ impl Relay {
             if is_over {
                 return self.end();
             }
-            return self.break_off(cx, BodyError::Stopping);
+            return self.break_off(BodyError::Stopping);
         }
         let Poll::Ready(next) = Pin::new(&mut self.upstream).poll_frame(cx) else {
             let overdue = ready!(self.poll_overdue(cx));
@@ -214,7 +207,7 @@ impl Relay {
             if is_over {
                 return self.end();
             }
-            return self.break_off(cx, overdue);
+            return self.break_off(overdue);
         };
         match next {
             Some(Ok(frame)) => {
@@ -230,8 +223,8 @@ impl Relay {
             // After the answer's own end nothing is lost, however the connection goes.
             Some(Err(_)) if self.watch.as_ref().is_some_and(Watch::has_said_its_end) => self.end(),
             None if self.watch.as_ref().is_some_and(Watch::is_complete) => self.end(),
-            Some(Err(error)) => self.break_off(cx, BodyError::Upstream(error)),
-            None if self.watch.is_some() => self.break_off(cx, BodyError::Incomplete),
+            Some(Err(error)) => self.break_off(BodyError::Upstream(error)),
+            None if self.watch.is_some() => self.break_off(BodyError::Incomplete),
             None => self.end(),
         }
     }
@@ -266,7 +259,6 @@ impl http_body::Body for Relay {
                 this.reserved = None;
                 this.poll_upstream(cx)
             }
-            State::Flushing(error) => this.flush_then_abort(cx, error),
             State::Aborting(error) => Poll::Ready(Some(Err(error))),
             State::Ended => Poll::Ready(None),
         }
@@ -279,7 +271,7 @@ impl http_body::Body for Relay {
             State::Passing => {
                 self.watch.is_none() && self.held.is_empty() && self.upstream.is_end_stream()
             }
-            State::Flushing(_) | State::Aborting(_) => false,
+            State::Aborting(_) => false,
         }
     }
 
@@ -287,13 +279,8 @@ impl http_body::Body for Relay {
         if self.watch.is_some() || !matches!(self.state, State::Passing) {
             return SizeHint::default(); // an error event may still be added
         }
-        let held: u64 = self.held.iter().map(|piece| piece.len() as u64).sum();
-        let mut hint = self.upstream.size_hint();
-        if let Some(upper) = hint.upper() {
-            hint.set_upper(upper + held);
-        }
-        hint.set_lower(hint.lower() + held);
-        hint
+        let held = self.held.iter().map(Bytes::len).sum();
+        body::longer(self.upstream.size_hint(), held)
     }
 }
 

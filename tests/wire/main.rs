@@ -20,6 +20,7 @@ mod life;
 mod limits;
 mod many;
 mod preamble;
+mod readers;
 mod reload;
 mod reply;
 mod retry;
