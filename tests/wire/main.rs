@@ -27,4 +27,5 @@ mod reply;
 mod retry;
 mod stream;
 mod transparency;
+mod truncated;
 mod usage;
