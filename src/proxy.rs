@@ -2,6 +2,8 @@
 
 use std::{io, sync::Arc};
 
+use tokio::time::Instant;
+
 use crate::{
     admin::{self, Admin, AdminEdge},
     app::{self, Shared},
@@ -59,6 +61,7 @@ pub struct Proxy {
     limits: Arc<Limits>,
     /// What TLS listeners show.
     certificate: Option<Certificate>,
+    began: Instant,
     reload_bell: Bell,
 }
 
@@ -93,6 +96,7 @@ impl Proxy {
             fleet,
             limits,
             certificate,
+            began: Instant::now(),
             reload_bell: Bell::default(),
         })
     }
@@ -105,10 +109,13 @@ impl Proxy {
             fleet: self.fleet.clone(),
             budget: self.shared.budget.clone(),
             lanes: self.shared.lanes.clone(),
+            started: self.began,
+            history: Admin::history(self.began),
             rules: self.shared.rules.clone(),
             guard: admin::Guard::new(self.shared.rules.clone(), listener.is_loopback()),
             reload_bell: self.reload_bell.clone(),
         };
+        let history = admin.clone().keep_history();
         let limits = Arc::new(Limits {
             max_connections: ADMIN_CONNECTIONS,
             ..self.limits.as_ref().clone()
@@ -122,8 +129,15 @@ impl Proxy {
             &lifecycle,
         )?;
         let task = tokio::spawn(async move {
-            if let Err(error) = server::serve(vec![listener], &fleet, &limits, &lifecycle).await {
-                tracing::error!(%error, "the admin port has failed; the proxy goes on without it");
+            let serving = async {
+                let served = server::serve(vec![listener], &fleet, &limits, &lifecycle).await;
+                if let Err(error) = served {
+                    tracing::error!(%error, "the admin port has failed; the proxy goes on without it");
+                }
+            };
+            tokio::select! {
+                () = serving => {}
+                () = history => {}
             }
         });
         Ok(AdminServer(task))

@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use super::models::ModelNames;
+use super::trouble::TroubleLog;
 use crate::dialect::Usage;
 
 /// Seconds to the first byte: from a cached answer to a reasoning model's long silence.
@@ -89,6 +90,8 @@ pub struct Metrics {
     pub panics: IntCounter,
     /// Requests of callers who showed no token that opens.
     pub strangers: IntCounterVec,
+    /// What went wrong lately: no metric, but told to the same reader.
+    pub trouble: TroubleLog,
     /// Whether a changed configuration was put in force.
     config_reloads: IntCounterVec,
     /// Since when the configuration holds that is in force, in seconds since 1970.
@@ -218,6 +221,7 @@ impl Metrics {
                 "Requests refused because they showed no token, or one that is not known.",
                 &["token"],
             )?,
+            trouble: TroubleLog::default(),
             config_reloads: add.counters(
                 "surgetank_config_reloads_total",
                 "Times that the configuration was read again; result=\"failure\" left the old one in force.",

@@ -227,26 +227,58 @@ async fn nothing_changes_through_the_operators_port_without_a_token() {
     };
     let right = format!("Bearer {TOKEN}");
     let wrong = format!("Bearer {OTHER}");
-    let (right_one, wrong_one) = ([("authorization", right.as_str())], [("authorization", wrong.as_str())]);
-    assert_eq!(ask("POST", "/api/reload", &right_one).await.status, 403, "no token is configured");
-    rig.tank.reload(&Recipe::over(&rig.lab.url()).yaml(&format!("admin_token: {{ file: '{}' }}", file.display())));
+    let (right_one, wrong_one) = (
+        [("authorization", right.as_str())],
+        [("authorization", wrong.as_str())],
+    );
+    assert_eq!(
+        ask("POST", "/api/reload", &right_one).await.status,
+        403,
+        "no token is configured"
+    );
+    rig.tank.reload(
+        &Recipe::over(&rig.lab.url())
+            .yaml(&format!("admin_token: {{ file: '{}' }}", file.display())),
+    );
     for fields in [&[][..], &wrong_one, &[("x-surgetank-token", TOKEN)]] {
         for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "GET"] {
-            for path in ["/", "/metrics", "/healthz", "/readyz", "/api/state", "/api/events", "/api/reload", "/nothing"] {
+            for path in [
+                "/",
+                "/metrics",
+                "/healthz",
+                "/readyz",
+                "/api/state",
+                "/api/events",
+                "/api/reload",
+                "/nothing",
+            ] {
                 if matches!(method, "GET" | "HEAD") && path != "/api/reload" {
                     continue;
                 }
                 let answer = ask(method, path, fields).await;
-                assert!((401..=405).contains(&answer.status), "{method} {path}: {}", answer.status);
+                assert!(
+                    (401..=405).contains(&answer.status),
+                    "{method} {path}: {}",
+                    answer.status
+                );
             }
         }
     }
     let refused = ask("POST", "/api/reload", &[]).await;
-    assert_eq!((refused.status, refused.head.has("www-authenticate")), (401, true));
+    assert_eq!(
+        (refused.status, refused.head.has("www-authenticate")),
+        (401, true)
+    );
     assert_eq!(ask("GET", "/api/reload", &right_one).await.status, 405);
     assert_eq!(ask("POST", "/api/reload", &right_one).await.status, 202);
-    let foreign = [("authorization", right.as_str()), ("origin", "http://evil.example")];
+    let foreign = [
+        ("authorization", right.as_str()),
+        ("origin", "http://evil.example"),
+    ];
     assert_eq!(ask("POST", "/api/reload", &foreign).await.status, 403);
     let rebound = Request::get("/api/state").host("evil.example");
-    assert_eq!(Caller::connect(admin).await.call(&rebound).await.status, 403);
+    assert_eq!(
+        Caller::connect(admin).await.call(&rebound).await.status,
+        403
+    );
 }

@@ -30,7 +30,11 @@ impl Issued {
         }
     }
 
-    async fn connect(&self, addr: SocketAddr, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+    async fn connect(
+        &self,
+        addr: SocketAddr,
+        alpn: &[&str],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).expect("a certificate");
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -41,11 +45,18 @@ impl Issued {
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let name = ServerName::try_from("localhost").expect("a name");
         let stream = TcpStream::connect(addr).await?;
-        soon("a handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+        soon(
+            "a handshake",
+            TlsConnector::from(Arc::new(config)).connect(name, stream),
+        )
+        .await
     }
 
     async fn caller(&self, addr: SocketAddr) -> Caller {
-        let stream = self.connect(addr, &["http/1.1"]).await.expect("a handshake");
+        let stream = self
+            .connect(addr, &["http/1.1"])
+            .await
+            .expect("a handshake");
         Caller {
             wire: Wire::of_tls(stream),
         }
@@ -54,7 +65,11 @@ impl Issued {
 
 fn block(folder: &Folder) -> String {
     let path = |name| folder.path(name).display().to_string();
-    format!("tls: {{ cert: '{}', key: '{}' }}", path("tls.crt"), path("tls.key"))
+    format!(
+        "tls: {{ cert: '{}', key: '{}' }}",
+        path("tls.crt"),
+        path("tls.key")
+    )
 }
 
 fn rig(folder: &Folder) -> Rig {
@@ -78,9 +93,17 @@ async fn http_1_streams_and_their_honest_ends_pass_through_tls() {
         assert_eq!((whole.status, whole.end), (200, End::Whole));
         assert!(whole.text().contains(tongue.terminator()));
     }
-    let broken = issued.caller(rig.tank.addr).await.call(&Tongue::Chat.stream().script("cut", "cut;after=2")).await;
+    let broken = issued
+        .caller(rig.tank.addr)
+        .await
+        .call(&Tongue::Chat.stream().script("cut", "cut;after=2"))
+        .await;
     assert_ne!(broken.end, End::Whole, "{}", broken.text());
-    assert!(broken.text().contains(Tongue::Chat.error_mark()), "{}", broken.text());
+    assert!(
+        broken.text().contains(Tongue::Chat.error_mark()),
+        "{}",
+        broken.text()
+    );
 }
 
 #[tokio::test]
@@ -88,7 +111,10 @@ async fn http_2_is_spoken_to_those_who_prefer_it() {
     let folder = Folder::new();
     let issued = Issued::into(&folder);
     let rig = rig(&folder);
-    let stream = issued.connect(rig.tank.addr, &["h2", "http/1.1"]).await.expect("a handshake");
+    let stream = issued
+        .connect(rig.tank.addr, &["h2", "http/1.1"])
+        .await
+        .expect("a handshake");
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
@@ -100,9 +126,13 @@ async fn http_2_is_spoken_to_those_who_prefer_it() {
         .header("content-type", "application/json")
         .body(Full::<bytes::Bytes>::from(body))
         .expect("a request");
-    let answer = soon("an answer", sender.send_request(request)).await.expect("an answer");
+    let answer = soon("an answer", sender.send_request(request))
+        .await
+        .expect("an answer");
     assert_eq!(answer.status(), 200);
-    let body = soon("its end", answer.into_body().collect()).await.expect("whole");
+    let body = soon("its end", answer.into_body().collect())
+        .await
+        .expect("whole");
     assert!(text(&body.to_bytes()).contains(Tongue::Chat.terminator()));
     driving.abort();
 }
@@ -117,7 +147,10 @@ async fn a_renewed_certificate_is_shown_to_the_next_caller_and_nobody_is_cut() {
     assert_eq!(before.call(&Tongue::Chat.plain()).await.status, 200);
 
     let second = Issued::into(&folder);
-    assert!(second.connect(rig.tank.addr, &[]).await.is_err(), "not before it is read");
+    assert!(
+        second.connect(rig.tank.addr, &[]).await.is_err(),
+        "not before it is read"
+    );
     rig.tank.reload(&yaml);
     assert!(first.connect(rig.tank.addr, &[]).await.is_err());
     let mut after = second.caller(rig.tank.addr).await;
@@ -130,17 +163,30 @@ async fn a_renewed_certificate_is_shown_to_the_next_caller_and_nobody_is_cut() {
     folder.write("tls.key", &key);
     for (name, content, words) in [
         ("", "", "cannot be used with the key in"),
-        ("tls.crt", "no certificate", "cannot be read as a certificate (PEM)"),
+        (
+            "tls.crt",
+            "no certificate",
+            "cannot be read as a certificate (PEM)",
+        ),
         ("tls.key", "", "cannot be read as"),
     ] {
         if !name.is_empty() {
             folder.write(name, content);
         }
         let config = Config::parse("test", &yaml, &|_| None).expect("well written");
-        let error = rig.tank.proxy.reload(&config, &|_| None).expect_err("unusable").to_string();
+        let error = rig
+            .tank
+            .proxy
+            .reload(&config, &|_| None)
+            .expect_err("unusable")
+            .to_string();
         assert!(error.contains(words), "{error}");
         let mut still = second.caller(rig.tank.addr).await;
-        assert_eq!(still.call(&Tongue::Chat.plain()).await.status, 200, "the old one holds on");
+        assert_eq!(
+            still.call(&Tongue::Chat.plain()).await.status,
+            200,
+            "the old one holds on"
+        );
     }
     let cleartext = Recipe::over(&rig.lab.url()).yaml("");
     assert_eq!(rig.tank.reload(&cleartext), ["server.head_timeout", "tls"]);
@@ -161,7 +207,10 @@ async fn whoever_does_not_shake_hands_holds_nobody_up() {
     assert_eq!(caller.call(&Tongue::Chat.plain()).await.status, 200);
     for wire in &mut strangers {
         let (rest, _) = soon("the stranger is let go", wire.rest()).await;
-        assert!(!text(&rest).contains("HTTP/1.1"), "no clear text on a TLS port");
+        assert!(
+            !text(&rest).contains("HTTP/1.1"),
+            "no clear text on a TLS port"
+        );
     }
     rig.tank.proxy.lifecycle().advance(Stage::Draining);
     soon("a caller in TLS is told to go", caller.wire.closed()).await;

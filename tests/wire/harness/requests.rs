@@ -186,7 +186,7 @@ impl Request {
 
     /// Another host than the usual one.
     pub(crate) fn host(mut self, host: &str) -> Self {
-        self.fields[0].1 = host.to_owned();
+        host.clone_into(&mut self.fields[0].1);
         self
     }
 
