@@ -15,6 +15,7 @@ use std::{
     convert::Infallible,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -33,7 +34,7 @@ use crate::{
     app::Arrival,
     body::{Body, BodyError},
     budget::Budget,
-    lane::{LaneKey, Snapshot, WaitReason, layer::Lanes},
+    lane::{Lane, LaneKey, layer::Lanes},
     route::Routes,
     server::{Fleet, Lifecycle, Stage},
     telemetry::Metrics,
@@ -134,47 +135,41 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         .into_response()
 }
 
-/// Sums the lanes by upstream: a label a lane would let callers make series by inventing models.
 fn refresh_lanes(admin: &Admin) {
-    admin.metrics.lanes.reset();
-    for (key, lane) in admin.lanes.table().snapshots() {
-        let Some(upstream) = admin.upstreams.get(key.upstream) else {
-            continue;
-        };
-        let gauge = |what| {
-            admin
-                .metrics
-                .lanes
-                .with_label_values(&[upstream.name.as_ref(), what])
-        };
-        let held = matches!(
-            lane.reason,
-            WaitReason::Gate | WaitReason::Probe | WaitReason::Breaker
-        );
-        gauge("lanes").inc();
-        gauge("held").add(f64::from(u8::from(held)));
-        gauge("waiting").add(lane.waiting as f64);
-        gauge("live").add(lane.live as f64);
-        if let Some(pace) = lane.pace {
-            let slowest = gauge("pace_per_second");
-            let known = slowest.get();
-            slowest.set(if known > 0.0 { known.min(pace) } else { pace });
+    let families = &admin.metrics.lanes;
+    families.begin_refresh();
+    for (key, lane) in admin.lanes.table().lanes() {
+        if let Some(upstream) = admin.upstreams.get(key.upstream) {
+            let labels = [upstream.name.as_ref(), lane.label().as_str()];
+            families.refresh(labels, &lane.snapshot(), &lane.take_closed());
         }
     }
 }
 
-fn lane_as_json(admin: &Admin, key: LaneKey, lane: &Snapshot) -> serde_json::Value {
+fn lane_as_json(admin: &Admin, key: LaneKey, lane: &Lane) -> serde_json::Value {
+    let now = lane.snapshot();
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     json!({
         "upstream": admin.upstreams.get(key.upstream).map(|upstream| upstream.name.as_ref()),
+        "lane": lane.label().as_str(),
         "model": format!("{:016x}", key.model),
-        "waits_for": lane.reason.as_str(),
-        "held_for_ms": u64::try_from(lane.closed_for.as_millis()).unwrap_or(u64::MAX),
-        "waiting": lane.waiting,
-        "waiting_users": lane.users,
-        "live": lane.live,
-        "window": lane.window,
-        "pace_per_second": lane.pace,
-        "retry_tokens": lane.retry_tokens,
+        "waits_for": now.reason.as_str(),
+        "held_for_ms": millis(now.closed_for),
+        "waiting": now.waiting,
+        "waiting_users": now.users,
+        "live": now.live,
+        "window": now.window,
+        "pace_per_second": now.pace,
+        "accepted_per_second": now.accepted_rate,
+        "throttles_in_a_row": now.throttles_in_a_row,
+        "retry_tokens": now.retry_tokens,
+        "sent": now.counters.sent_first + now.counters.sent_retry,
+        "retries": now.counters.sent_retry,
+        "probes": now.counters.sent_probe,
+        "served": now.counters.served,
+        "throttled": now.counters.throttled,
+        "failed": now.counters.overloaded + now.counters.faulty,
+        "retries_denied": now.counters.retries_denied,
     })
 }
 
@@ -190,7 +185,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn state(State(admin): State<Admin>) -> Response {
-    let lanes = admin.lanes.table().snapshots();
+    let lanes = admin.lanes.table().lanes();
     let lanes: Vec<_> = lanes
         .iter()
         .map(|(key, lane)| lane_as_json(&admin, *key, lane))

@@ -100,7 +100,9 @@ impl Limiter {
             }
             tokio::time::sleep(pause).await;
             metrics.waited("limit", pause);
-            call.journal().waited += pause;
+            let mut journal = call.journal();
+            journal.waited += pause;
+            journal.limit_waits += pause;
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use super::Metrics;
 use crate::{
     body::{Body, BodyError},
     call::{Call, CallId},
+    lane::WaitReason,
 };
 
 /// What became of a request, as its caller would put it.
@@ -112,7 +114,7 @@ impl Report {
     }
 
     fn write(&self, outcome: Outcome) {
-        let duration_ms = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = in_millis(self.arrived.elapsed());
         let status = self.status.map(|status| status.as_u16());
         let Some(call) = self.call.get() else {
             tracing::info!(
@@ -138,10 +140,16 @@ impl Report {
             upstream_status = journal.upstream_status,
             class = journal.class.map(crate::retry::triage::Class::as_str),
             attempts = journal.attempts,
-            waited_ms = u64::try_from(journal.waited.as_millis()).unwrap_or(u64::MAX),
-            first_byte_ms = journal
-                .first_byte
-                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            waited_ms = in_millis(journal.waited),
+            wait_limit_ms = some_millis(journal.limit_waits),
+            wait_backoff_ms = some_millis(journal.backoff_waits),
+            wait_hint_ms = some_millis(journal.hint_waits),
+            wait_breaker_ms = some_millis(journal.lane_waits.get(WaitReason::Breaker)),
+            wait_gate_ms = some_millis(journal.lane_waits.get(WaitReason::Gate)),
+            wait_probe_ms = some_millis(journal.lane_waits.get(WaitReason::Probe)),
+            wait_pace_ms = some_millis(journal.lane_waits.get(WaitReason::Pace)),
+            wait_window_ms = some_millis(journal.lane_waits.get(WaitReason::Window)),
+            first_byte_ms = journal.first_byte.map(in_millis),
             gave_up = journal.gave_up,
             substituted = journal.substituted,
             broken_by = self.broken_by,
@@ -194,6 +202,15 @@ impl Drop for Report {
         self.count(outcome);
         self.write(outcome);
     }
+}
+
+fn in_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A field that is left out where there is nothing to tell.
+fn some_millis(time: Duration) -> Option<u64> {
+    (!time.is_zero()).then(|| in_millis(time))
 }
 
 pin_project_lite::pin_project! {

@@ -1,8 +1,8 @@
 //! The metric families, each with the operator's question that it answers.
 //!
-//! Label values come from the configuration file (routes, upstreams) or from closed enums, so the
-//! number of series is fixed at start: `routes × dialects × outcomes` and `upstreams × classes × 2`
-//! are the largest products.
+//! Label values come from the configuration file (routes, upstreams), from closed enums, or from the few
+//! models that are shown of each upstream ([`super::lanes`]), so the number of series is bounded:
+//! `routes × dialects × outcomes` and `upstreams × 18 × classes × 2` are the largest products.
 
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use prometheus::{
     Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder, core::Collector,
 };
+
+use super::lanes::LaneFamilies;
 
 /// Seconds to the first byte: from a cached answer to a reasoning model's long silence.
 const FIRST_BYTE_BUCKETS: &[f64] = &[
@@ -49,10 +51,8 @@ pub struct Metrics {
     pub truncated: IntCounterVec,
     /// Requests refused by a user's limit.
     pub limited: IntCounterVec,
-    /// What the lanes of an upstream do now, by what is counted. Refreshed at each scrape.
-    pub lanes: GaugeVec,
-    /// Requests that a lane did not let through.
-    pub lane_refused: IntCounterVec,
+    /// What the lanes do, and what they have learned.
+    pub lanes: LaneFamilies,
     /// Requests that went out without the protection of a retry, because their body was too large to hold.
     pub unprotected: IntCounter,
     /// Requests whose answer has not ended.
@@ -101,17 +101,17 @@ impl Metrics {
             attempts: add.counters(
                 "surgetank_upstream_attempts_total",
                 "Attempts on an upstream by triage class; attempt=\"retry\" are all but the first of a request.",
-                &["upstream", "class", "attempt"],
+                &["upstream", "lane", "class", "attempt"],
             )?,
             retries_denied: add.counters(
                 "surgetank_retries_denied_total",
                 "Failed attempts that were not followed by another, by reason.",
-                &["upstream", "reason"],
+                &["upstream", "lane", "reason"],
             )?,
             first_byte_seconds: add.histograms(
                 "surgetank_first_byte_seconds",
                 "From sending an attempt to the first byte of its answer (of a stream: until it may leave, with its first content).",
-                &["upstream"],
+                &["upstream", "lane"],
                 FIRST_BYTE_BUCKETS,
             )?,
             saved: add.counter("surgetank_requests_saved_total", "Requests that were served only because they were retried.")?,
@@ -133,17 +133,7 @@ impl Metrics {
                 &["route", "upstream"],
             )?,
             limited: add.counters("surgetank_limited_total", "Requests refused by a user's limit.", &["rule"])?,
-            lanes: add.gauges(
-                "surgetank_lane_state",
-                "The lanes of an upstream now: how many there are, how many are held by gate or breaker, \
-                 requests waiting and live, the slowest learned pace (requests a second).",
-                &["upstream", "what"],
-            )?,
-            lane_refused: add.counters(
-                "surgetank_lane_refused_total",
-                "Requests that were not sent because their wait would have been in vain, by reason.",
-                &["upstream", "reason"],
-            )?,
+            lanes: LaneFamilies::new(&add)?,
             unprotected: add.counter(
                 "surgetank_unprotected_requests_total",
                 "Requests whose body was too large to hold, and which could therefore not be retried.",
@@ -175,7 +165,7 @@ impl Metrics {
 }
 
 /// Makes and registers families.
-struct Adder<'a>(&'a Registry);
+pub(super) struct Adder<'a>(&'a Registry);
 
 impl Adder<'_> {
     fn collector<C: Collector + 'static>(&self, collector: C) -> prometheus::Result<()> {
@@ -186,7 +176,7 @@ impl Adder<'_> {
         self.collector(collector.clone()).map(|()| collector)
     }
 
-    fn counters(
+    pub(super) fn counters(
         &self,
         name: &str,
         help: &str,
@@ -195,7 +185,7 @@ impl Adder<'_> {
         self.registered(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn seconds(
+    pub(super) fn seconds(
         &self,
         name: &str,
         help: &str,
@@ -204,7 +194,7 @@ impl Adder<'_> {
         self.registered(prometheus::CounterVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn histograms(
+    pub(super) fn histograms(
         &self,
         name: &str,
         help: &str,
@@ -217,7 +207,12 @@ impl Adder<'_> {
         )?)
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+    pub(super) fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<GaugeVec> {
         self.registered(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 

@@ -1,6 +1,7 @@
 //! What the tests have in common: the proxy in process, a caller and an upstream that see every byte.
 
 mod caller;
+mod log;
 mod message;
 mod origin;
 mod requests;
@@ -11,6 +12,7 @@ mod wire;
 use std::time::Duration;
 
 pub(crate) use caller::Caller;
+pub(crate) use log::Log;
 pub(crate) use message::{Answer, End, Head};
 pub(crate) use origin::{Origin, OriginConnection, Play, Seen, chunked};
 pub(crate) use requests::{Request, Tongue};
