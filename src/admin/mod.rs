@@ -35,10 +35,9 @@ use crate::{
     body::{Body, BodyError},
     budget::Budget,
     lane::{Lane, LaneKey, layer::Lanes},
-    route::Routes,
+    rules::{Rules, RulesInForce},
     server::{Fleet, Lifecycle, Stage},
     telemetry::Metrics,
-    upstream::Upstream,
 };
 
 /// What the admin endpoints look at.
@@ -54,10 +53,8 @@ pub struct Admin {
     pub budget: Budget,
     /// What callers of one quota have learned.
     pub lanes: Lanes,
-    /// Names, by the index in a lane's key.
-    pub upstreams: Arc<[Arc<Upstream>]>,
-    /// Their limiters know the users.
-    pub routes: Routes,
+    /// The names behind the numbers in the lanes' keys, and the limiters, which know the users.
+    pub rules: RulesInForce,
 }
 
 /// The endpoints as a service for connections.
@@ -124,7 +121,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     admin
         .metrics
         .users
-        .set(i64::try_from(admin.routes.limited_users()).unwrap_or(i64::MAX));
+        .set(i64::try_from(admin.rules.now().routes.limited_users()).unwrap_or(i64::MAX));
     (
         [(
             header::CONTENT_TYPE,
@@ -138,19 +135,20 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 fn refresh_lanes(admin: &Admin) {
     let families = &admin.metrics.lanes;
     families.begin_refresh();
+    let rules = admin.rules.now();
     for (key, lane) in admin.lanes.table().lanes() {
-        if let Some(upstream) = admin.upstreams.get(key.upstream) {
+        if let Some(upstream) = rules.upstream(key.upstream) {
             let labels = [upstream.name.as_ref(), lane.label().as_str()];
             families.refresh(labels, &lane.snapshot(), &lane.take_closed());
         }
     }
 }
 
-fn lane_as_json(admin: &Admin, key: LaneKey, lane: &Lane) -> serde_json::Value {
+fn lane_as_json(rules: &Rules, key: LaneKey, lane: &Lane) -> serde_json::Value {
     let now = lane.snapshot();
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     json!({
-        "upstream": admin.upstreams.get(key.upstream).map(|upstream| upstream.name.as_ref()),
+        "upstream": rules.upstream(key.upstream).map(|upstream| upstream.name.as_ref()),
         "lane": lane.label().as_str(),
         "model": format!("{:016x}", key.model),
         "waits_for": now.reason.as_str(),
@@ -186,9 +184,10 @@ async fn ready(State(admin): State<Admin>) -> Response {
 
 async fn state(State(admin): State<Admin>) -> Response {
     let lanes = admin.lanes.table().lanes();
+    let rules = admin.rules.now();
     let lanes: Vec<_> = lanes
         .iter()
-        .map(|(key, lane)| lane_as_json(&admin, *key, lane))
+        .map(|(key, lane)| lane_as_json(&rules, *key, lane))
         .collect();
     Json(json!({
         "lanes": lanes,
@@ -197,7 +196,7 @@ async fn state(State(admin): State<Admin>) -> Response {
         "in_flight_requests": admin.metrics.in_flight.get(),
         "connections": admin.fleet.live(),
         "held_bytes": admin.budget.used(),
-        "limited_users": admin.routes.limited_users(),
+        "limited_users": rules.routes.limited_users(),
     }))
     .into_response()
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::{
-    Label, Lane, LaneKey, LaneSettings, LaneTable, Names, Outcome, Request, UserKey,
+    Label, Lane, LaneKey, LaneSettings, LaneTable, Outcome, Request, UserKey,
     headers::quota_reports, notes::Notes,
 };
 use crate::{
@@ -26,7 +26,9 @@ use crate::{
     call::{Attempt, Call},
     config,
     retry::{hints::Hint, triage::Class},
-    telemetry::Metrics,
+    route::Route,
+    rules::{self, Rules},
+    telemetry::{Metrics, ModelNames},
     upstream::Upstream,
 };
 
@@ -34,23 +36,45 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Lanes {
     table: Arc<LaneTable>,
-    names: Arc<Names>,
+    names: ModelNames,
 }
 
 impl Lanes {
+    /// No lanes yet; they will be called as `names` allows.
+    #[must_use]
+    pub fn new(names: ModelNames) -> Self {
+        Self {
+            table: Arc::default(),
+            names,
+        }
+    }
+
     /// The lane of one call on one upstream: the vendor counts by credential and model.
     #[must_use]
     pub fn of(&self, call: &Call, upstream: &Upstream) -> Arc<Lane> {
         let model = upstream.model.as_deref().or(call.ask.model.as_deref());
         let key = LaneKey {
-            upstream: upstream.index,
+            upstream: upstream.number,
             credential: credential(call, upstream),
             model: hashed(model),
         };
         self.table.lane(key, || {
-            let label = Label::new(self.names.clone(), upstream.index, model);
-            (settings(call, upstream), label)
+            let label = Label::new(self.names.clone(), model);
+            (settings(&call.route, upstream), label)
         })
+    }
+
+    /// Goes on under new rules: what was learned of upstreams that are still there stays, with their new
+    /// settings; what was learned of others is forgotten.
+    pub fn follow(&self, before: &Rules, now: &Rules) {
+        self.table
+            .retain(|key| now.upstream(key.upstream).is_some());
+        let old = rules::lane_settings(before);
+        for (number, settings) in rules::lane_settings(now) {
+            if old.get(&number) != Some(&settings) {
+                self.table.retune(number, &settings);
+            }
+        }
     }
 
     /// All of them, for the operator.
@@ -92,8 +116,8 @@ fn hashed(model: Option<&str>) -> u64 {
 }
 
 /// The lane's waits keep the proportions of the route's backoff, whose defaults they have by default.
-fn settings(call: &Call, upstream: &Upstream) -> LaneSettings {
-    let retry = &call.route.policy.retry;
+pub(crate) fn settings(route: &Route, upstream: &Upstream) -> LaneSettings {
+    let retry = &route.policy.retry;
     LaneSettings {
         hint_cap: retry.hint_cap,
         quota_share: upstream.quota_share,

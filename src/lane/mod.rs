@@ -30,7 +30,7 @@
 //! # use surgetank::lane::{Label, Lane, LaneSettings, Outcome, Request, UserKey};
 //! # use tokio::time::Instant;
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), surgetank::lane::Refused> {
-//! let lane = Arc::new(Lane::new(LaneSettings::default(), Label::default()));
+//! let lane = Arc::new(Lane::new(LaneSettings::default(), Label::shared()));
 //! let patience_until = Instant::now() + Duration::from_secs(60);
 //! let request = Request { user: UserKey(7), retry: None, patience_until, deadline: None, cost: 1 };
 //! let permit = lane.admit(request).await?;
@@ -65,7 +65,7 @@ mod waits;
 pub mod window;
 
 pub use self::core::{Admission, LaneCore, Next, Release, SendId, Ticket};
-pub use label::{Label, Names};
+pub use label::Label;
 pub use outcome::{Change, ChangeKind, Outcome, RefuseReason, Refused, WaitReason};
 pub use queue::{MAX_COST, TicketId, UserKey};
 pub use quota::{RetryClass, RetryToken};

@@ -20,7 +20,7 @@ fn lane(window_max: u32) -> Arc<Lane> {
         window_max,
         ..LaneSettings::default()
     };
-    Arc::new(Lane::new(settings, Label::default()))
+    Arc::new(Lane::new(settings, Label::shared()))
 }
 
 fn request(user: u64) -> Request {

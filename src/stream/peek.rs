@@ -211,8 +211,7 @@ async fn judge(
     } else if parts.status == StatusCode::OK && judging.should_be_whole(&parts, &body) {
         judging.whole(parts, body).await
     } else {
-        let relay = judging.relay(body, VecDeque::new(), None, None);
-        Ok(served(Response::from_parts(parts, relay)))
+        Ok(judging.passing(parts, body))
     }
 }
 
@@ -255,7 +254,7 @@ impl Judging<'_> {
         held: VecDeque<Bytes>,
         reserved: Option<Reservation>,
         watch: Option<Watch>,
-    ) -> Body {
+    ) -> Relay {
         Relay::new(
             body,
             held,
@@ -265,7 +264,6 @@ impl Judging<'_> {
             self.with.lifecycle.clone(),
             self.call.clone(),
         )
-        .boxed_unsync()
     }
 
     async fn error_status(&self, parts: Parts, mut body: Incoming) -> Attempted {
@@ -292,7 +290,7 @@ impl Judging<'_> {
                 .as_ref()
                 .map(|signal| signal_of(signal.kind)),
         };
-        let relay = self.relay(body, inspected.read, None, None);
+        let relay = self.relay(body, inspected.read, None, None).boxed_unsync();
         Ok(Answer {
             response: Response::from_parts(parts, relay),
             verdict: triage(&outcome),

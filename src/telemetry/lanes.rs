@@ -1,6 +1,6 @@
 //! The metric families of the lanes: what an operator needs to see a storm, and what is done about it.
 //!
-//! `lane` is the name of a model that the vendor serves, of which at most sixteen an upstream are shown; `other` stands for
+//! `lane` is the name of a model that the vendor serves, as far as [`super::ModelNames`] tells them apart; `other` stands for
 //! the rest, `none` for requests without a model ([`crate::lane::Label`]). Lanes of several credentials with one model
 //! share their series: counts and places are summed, of pace and retry quota the tightest is shown.
 

@@ -7,6 +7,8 @@ mod access;
 pub mod lanes;
 pub mod logs;
 pub mod metrics;
+mod models;
 
 pub use access::{Observed, Outcome, Report};
 pub use metrics::Metrics;
+pub use models::ModelNames;
