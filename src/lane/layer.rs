@@ -5,6 +5,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -28,6 +29,7 @@ use crate::{
     retry::{hints::Hint, triage::Class},
     route::Route,
     rules::{self, Rules},
+    stream::late::What,
     telemetry::{Metrics, ModelNames},
     upstream::Upstream,
 };
@@ -178,10 +180,17 @@ where
     let call = attempt.call.clone();
     let mut notes = Notes::begin(metrics, &attempt);
     let asked = request(&call, &mut attempt);
-    let permit = match attempt.lane.admit(asked).await {
-        Ok(permit) => permit,
-        Err(refused) => return Err(notes.refused(refused)),
+    let admitted = {
+        let mut admitting = pin!(attempt.lane.admit(asked));
+        match futures_util::poll!(&mut admitting) {
+            Poll::Ready(admitted) => admitted,
+            Poll::Pending => {
+                call.journal().awaiting.what = What::Turn(attempt.lane.clone());
+                admitting.await
+            }
+        }
     };
+    let permit = admitted.map_err(|refused| notes.refused(refused))?;
     notes.admitted(&permit);
     call.note_attempt(&attempt.upstream);
     match inner.call(attempt).await {
