@@ -1,6 +1,6 @@
 //! A whole running proxy made from a configuration: what `surgetank run` and the tests start.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 use crate::{
     admin::{Admin, AdminEdge},
@@ -17,9 +17,6 @@ use crate::{
 
 /// Connections to the admin port: enough for every scraper, too few to hurt.
 const ADMIN_CONNECTIONS: usize = 256;
-
-/// A caller that takes no byte for this long is dropped: its stream would hold the upstream's up.
-const WRITE_IDLE: Duration = Duration::from_secs(60);
 
 /// The proxy could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -191,7 +188,7 @@ fn limits(config: &Config) -> Limits {
     Limits {
         head_timeout: server.head_timeout,
         keepalive_idle: server.keepalive_idle,
-        write_idle: WRITE_IDLE,
+        write_idle: server.write_idle,
         max_head: server.max_head,
         max_headers: server.max_headers,
         max_connections: server.max_connections,
