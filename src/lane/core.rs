@@ -80,6 +80,7 @@ pub struct LaneCore {
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     ticket: Ticket,
+    since: Instant,
     /// The lane's own sum when it came.
     before: Waits,
 }
@@ -190,8 +191,11 @@ impl LaneCore {
         if now + wait >= ticket.gives_up() {
             return Err(self.refuse(now, &ticket, ticket.gives_up_for(), Waits::default()));
         }
-        let before = self.times.waited;
-        let waiting = Waiting { ticket, before };
+        let waiting = Waiting {
+            ticket,
+            since: now,
+            before: self.times.waited,
+        };
         let id = match self.queue.push(user, place, ticket.cost, waiting) {
             Ok(id) => id,
             Err(reason) => return Err(self.refuse(now, &ticket, reason, Waits::default())),

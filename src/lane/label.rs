@@ -5,9 +5,10 @@
 //! the vendor has served it several times, which makes it one of the vendor's own and in use; and only as far as
 //! [`ModelNames`] tells names apart. Until then, and otherwise, it is one of the others.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use super::view::shown_name;
 use crate::telemetry::ModelNames;
 
 /// A name is shown from this many answers on.
@@ -20,6 +21,7 @@ const OTHER: &str = "other";
 #[derive(Debug)]
 pub struct Label {
     model: Option<Box<str>>,
+    shown: Option<Arc<str>>,
     names: ModelNames,
     served: AtomicU32,
     /// Set once the model was served often enough, or can never be.
@@ -33,6 +35,7 @@ impl Label {
         let nameless = model.is_none().then(|| Box::<str>::from(names.label(None)));
         Self {
             model: model.map(Into::into),
+            shown: model.and_then(shown_name),
             names,
             served: AtomicU32::new(0),
             proved: nameless.map_or_else(OnceLock::new, OnceLock::from),
@@ -56,6 +59,12 @@ impl Label {
             self.proved
                 .get_or_init(|| self.names.label(self.model.as_deref()).into());
         }
+    }
+
+    /// The model's name for the status page, which has no series to bound.
+    #[must_use]
+    pub fn shown(&self) -> Option<Arc<str>> {
+        self.shown.clone()
     }
 
     /// The name as it is now.

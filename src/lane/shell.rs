@@ -19,6 +19,7 @@ use super::report::QuotaReport;
 use super::seats::Seats;
 use super::settings::LaneSettings;
 use super::snapshot::Snapshot;
+use super::view::View;
 use super::waits::Waits;
 
 /// A lane that tasks share. The contract with the layer around it:
@@ -149,6 +150,16 @@ impl Lane {
     #[must_use]
     pub fn take_closed(&self) -> Waits {
         self.lock().core.take_closed(Instant::now())
+    }
+
+    /// The lane as people see it, with at most `waiters` of its users.
+    #[must_use]
+    pub fn view(&self, waiters: usize) -> View {
+        let view = self.lock().core.view(Instant::now(), waiters);
+        View {
+            name: self.label.shown(),
+            ..view
+        }
     }
 
     /// True when nothing waits and nothing is under way.

@@ -18,6 +18,7 @@ use super::label::Label;
 use super::settings::LaneSettings;
 use super::shell::Lane;
 use super::snapshot::Snapshot;
+use super::view::View;
 
 /// Lanes at most, beside the shared lanes of each upstream.
 const DEFAULT_LANES: usize = 1_024;
@@ -142,6 +143,13 @@ impl LaneTable {
     pub fn snapshots(&self) -> Vec<(LaneKey, Snapshot)> {
         let lanes = self.lanes().into_iter();
         lanes.map(|(key, lane)| (key, lane.snapshot())).collect()
+    }
+
+    /// Every lane as people see it, with at most `waiters` users each, in the order of their keys.
+    #[must_use]
+    pub fn views(&self, waiters: usize) -> Vec<(LaneKey, View)> {
+        let lanes = self.lanes().into_iter();
+        lanes.map(|(key, lane)| (key, lane.view(waiters))).collect()
     }
 
     /// Forgets the lanes that `keep` does not want. Who is in one of them stays in it.

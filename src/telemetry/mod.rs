@@ -8,7 +8,10 @@ pub mod lanes;
 pub mod logs;
 pub mod metrics;
 mod models;
+pub mod totals;
+pub mod trouble;
 
 pub use access::{Observed, Outcome, Report};
 pub use metrics::Metrics;
 pub use models::ModelNames;
+pub use totals::Totals;

@@ -20,6 +20,7 @@ mod late;
 mod life;
 mod limits;
 mod many;
+mod page;
 mod preamble;
 mod readers;
 mod reload;
