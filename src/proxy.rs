@@ -73,12 +73,13 @@ impl Proxy {
         let certificate = certificate.transpose()?.map(Certificate::new);
         let tls = upstream::trust()?;
         let limits = Arc::new(limits(config));
+        let metrics = Arc::new(Metrics::new()?);
         let shared = Shared {
             rules: rules.clone(),
-            lanes: Lanes::default(),
+            lanes: Lanes::new(metrics.models.clone()),
             budget: Budget::new(config.replay.total),
             lifecycle: Lifecycle::default(),
-            metrics: Arc::new(Metrics::new()?),
+            metrics,
         };
         shared.metrics.config_begins();
         let edge = {

@@ -45,7 +45,7 @@ use crate::{
     app::Arrival,
     body::{Body, BodyError},
     budget::Budget,
-    lane::{WaitReason, layer::Lanes},
+    lane::layer::Lanes,
     reload::Bell,
     rules::RulesInForce,
     server::{Fleet, Lifecycle, Stage},
@@ -211,32 +211,14 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         .into_response()
 }
 
-/// Sums the lanes by upstream: a label a lane would let callers make series by inventing models.
 fn refresh_lanes(admin: &Admin) {
-    admin.metrics.lanes.reset();
+    let families = &admin.metrics.lanes;
+    families.begin_refresh();
     let rules = admin.rules.now();
-    for (key, lane) in admin.lanes.table().snapshots() {
-        let Some(upstream) = rules.upstream(key.upstream) else {
-            continue;
-        };
-        let gauge = |what| {
-            admin
-                .metrics
-                .lanes
-                .with_label_values(&[upstream.name.as_ref(), what])
-        };
-        let held = matches!(
-            lane.reason,
-            WaitReason::Gate | WaitReason::Probe | WaitReason::Breaker
-        );
-        gauge("lanes").inc();
-        gauge("held").add(f64::from(u8::from(held)));
-        gauge("waiting").add(lane.waiting as f64);
-        gauge("live").add(lane.live as f64);
-        if let Some(pace) = lane.pace {
-            let slowest = gauge("pace_per_second");
-            let known = slowest.get();
-            slowest.set(if known > 0.0 { known.min(pace) } else { pace });
+    for (key, lane) in admin.lanes.table().lanes() {
+        if let Some(upstream) = rules.upstream(key.upstream) {
+            let labels = [upstream.name.as_ref(), lane.label().as_str()];
+            families.refresh(labels, &lane.snapshot(), &lane.take_closed());
         }
     }
 }

@@ -16,6 +16,7 @@ mod auth;
 mod cancel;
 mod faults;
 mod guard;
+mod lane;
 mod late;
 mod life;
 mod limits;
