@@ -217,16 +217,10 @@ where
 }
 
 fn request(call: &Call, attempt: &mut Attempt) -> Request {
-    let patience = call
-        .route
-        .policy
-        .retry
-        .patience
-        .saturating_sub(call.journal().waited);
     Request {
         user: UserKey(short(&call.user)),
         retry: attempt.right.take(),
-        patience_until: Instant::now() + patience,
+        patience_until: Instant::now() + call.patience(),
         deadline: Some(call.deadline.answer_by()),
         cost: 1,
     }

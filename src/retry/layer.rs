@@ -188,14 +188,13 @@ impl Course {
 
     fn situation(&self, attempted: &Attempted) -> Situation {
         let call = &self.call;
-        let patience = call.route.policy.retry.patience;
         Situation {
             verdict: verdict_of(attempted),
             hint: attempted.as_ref().ok().and_then(|answer| answer.hint),
             tries: self.tries,
             replayable: call.payload.is_replayable(),
             idempotent: plan::is_idempotent(call.method.as_str()),
-            patience_left: patience.saturating_sub(call.journal().waited),
+            patience_left: call.patience(),
             deadline_left: Some(call.deadline.remaining(Instant::now())),
         }
     }
