@@ -231,6 +231,13 @@ impl Call {
         journal.gave_up = None;
     }
 
+    /// Attempts that may still be made, retries and fallbacks together.
+    #[must_use]
+    pub fn attempts_left(&self) -> u32 {
+        let made = self.journal().attempts;
+        self.route.policy.retry.max_attempts.saturating_sub(made)
+    }
+
     /// The journal, for reading or writing. Never held across an await.
     pub fn journal(&self) -> MutexGuard<'_, Journal> {
         // A panic while the journal was held leaves plain numbers behind; they are still true.

@@ -28,9 +28,9 @@ pub enum StartError {
     /// A configured credential is not there.
     #[error("{0}")]
     Credential(String),
-    /// A rate cannot be counted.
-    #[error("a limit cannot be used: {0}")]
-    Limit(#[from] crate::limit::gcra::RuleError),
+    /// A route cannot do what it is configured to.
+    #[error("{0}")]
+    Route(#[from] crate::route::RouteError),
     /// TLS is not usable.
     #[error("TLS could not be set up: {0}")]
     Tls(#[from] rustls::Error),

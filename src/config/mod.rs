@@ -43,7 +43,10 @@ use std::path::Path;
 pub use self::answers::{Answers, OnTruncated, Stream};
 pub use self::base_url::{BaseUrl, BaseUrlError};
 pub use self::credential::{Credential, CredentialError};
-pub use self::fallback::Link;
+pub use self::fallback::{
+    FailureKind, Language, Link, Placeholder, Reply, Source, Target, Template, TemplateError,
+    Values, Variant, When,
+};
 pub use self::identity::{BodyField, IdentitySource, IdentitySourceError};
 pub use self::limits::{Limits, PerUser, WhenExceeded};
 pub use self::listen::{Listen, ListenError};

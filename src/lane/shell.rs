@@ -129,6 +129,12 @@ impl Lane {
         self.lock().core.snapshot(Instant::now())
     }
 
+    /// True while the upstream is known to fail and no probe is due: whoever has another upstream should ask that one.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.lock().core.is_failing(Instant::now())
+    }
+
     /// True when nothing waits and nothing is under way.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -43,6 +43,7 @@ const POOL_SIZE: usize = 128;
 const MAX_HEAD: usize = 64 * 1024;
 
 /// A place to send requests to, with everything resolved that a request would otherwise look up.
+#[derive(Clone)]
 pub struct Upstream {
     /// Its place in the configuration, and in every table by upstream.
     pub index: usize,
@@ -104,6 +105,15 @@ impl Upstream {
             timeouts: config.timeouts.clone(),
             http2: config.http2,
             via,
+        }
+    }
+
+    /// The same place, with another model.
+    #[must_use]
+    pub fn with_model(&self, model: &str) -> Self {
+        Self {
+            model: Some(model.into()),
+            ..self.clone()
         }
     }
 

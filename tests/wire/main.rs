@@ -13,6 +13,7 @@
 mod harness;
 
 mod cancel;
+mod chain;
 mod faults;
 mod guard;
 mod life;

@@ -50,6 +50,16 @@ impl LaneCore {
         }
     }
 
+    /// Whether the breaker keeps requests back now, one probe at most excepted. When its pause is over it does not:
+    /// the next request is the probe.
+    #[must_use]
+    pub fn is_failing(&self, now: Instant) -> bool {
+        matches!(
+            self.breaker.passage(now),
+            Passage::Shut(_) | Passage::Probing
+        )
+    }
+
     /// The doors from the outside in. A probe is not held up by a window that the dead may fill.
     pub(super) fn door(&self, now: Instant) -> Door {
         let breaker = self.breaker.passage(now);
