@@ -5,16 +5,18 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap, Method, Version, uri::PathAndQuery};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Version, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use crate::{
     deadline::Deadline,
-    dialect::{Ask, Dialect},
+    dialect::{Ask, Dialect, Reading, Usage, Vendor},
     lane::{Lane, RetryRight},
     limit::identity::UserKey,
     payload::Payload,
     route::Route,
+    stream::late::{self, Awaiting, What},
+    telemetry::Outcome,
     upstream::{
         Upstream,
         upload::{Upload, WATCHED_FROM},
@@ -52,6 +54,8 @@ pub struct Call {
     pub wishes: Wishes,
     /// Until when anything may still be started for it.
     pub deadline: Deadline,
+    /// When its answer is begun, if it is not there by then.
+    pub late: Option<late::Plan>,
     journal: Mutex<Journal>,
 }
 
@@ -74,6 +78,8 @@ pub struct Circumstances {
     pub wishes: Wishes,
     /// See [`Call::deadline`].
     pub deadline: Deadline,
+    /// See [`Call::late`].
+    pub late: Option<late::Plan>,
 }
 
 /// What has happened to a call so far. Told to the caller in headers and to the operator in the log.
@@ -87,16 +93,38 @@ pub struct Journal {
     pub upstream: Option<Arc<Upstream>>,
     /// The triage class of the latest attempt.
     pub class: Option<crate::retry::triage::Class>,
+    /// The latest try that was not served, also when a later one was.
+    pub failed: Option<FailedTry>,
     /// Why the latest failure was not retried.
     pub gave_up: Option<&'static str>,
     /// What was put in the place of the upstream's answer.
     pub substituted: Option<&'static str>,
     /// The status of the latest attempt's answer, where there was one.
     pub upstream_status: Option<u16>,
-    /// Whether the answer was cut by its token limit, as far as it could be read.
-    pub truncated: bool,
+    /// What is known of the answer that the caller gets; of one that is under way, what it has told when
+    /// its body was dropped.
+    pub answer: Reading,
+    /// Tokens of all answers to this call that told them, also of those that the caller did not get.
+    pub used: Option<Usage>,
     /// From arrival to the first byte of the answer.
     pub first_byte: Option<Duration>,
+    /// What it waits for now.
+    pub awaiting: Awaiting,
+    /// Whether the answer was begun before it was there: its status is given.
+    pub begun: bool,
+    /// What such an answer means, once that is known.
+    pub outcome: Option<Outcome>,
+}
+
+/// One try that was not served.
+#[derive(Clone, Debug)]
+pub struct FailedTry {
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// What it came to.
+    pub class: crate::retry::triage::Class,
+    /// The status of the answer, where there was one.
+    pub status: Option<u16>,
 }
 
 /// What the caller's `x-surgetank-*` headers ask for.
@@ -142,6 +170,17 @@ impl CallId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Puts it where the SDKs of this dialect read the vendor's: they show it to their users, who will ask us about it.
+    pub fn name_in(&self, headers: &mut HeaderMap, dialect: Dialect) {
+        let name = match dialect.vendor() {
+            Vendor::Anthropic => "request-id",
+            Vendor::OpenAi => "x-request-id",
+        };
+        if let Ok(value) = HeaderValue::from_str(self.as_str()) {
+            headers.insert(name, value);
+        }
     }
 }
 
@@ -202,6 +241,7 @@ impl Call {
             user,
             wishes,
             deadline,
+            late,
         } = known;
         Self {
             id,
@@ -218,6 +258,7 @@ impl Call {
             user,
             wishes,
             deadline,
+            late,
             journal: Mutex::default(),
         }
     }
@@ -228,6 +269,7 @@ impl Call {
         journal.attempts += 1;
         journal.upstream = Some(upstream.clone());
         journal.upstream_status = None;
+        journal.awaiting.what = What::Answer;
         journal.gave_up = None;
     }
 
@@ -236,6 +278,21 @@ impl Call {
     pub fn attempts_left(&self) -> u32 {
         let made = self.journal().attempts;
         self.route.policy.retry.max_attempts.saturating_sub(made)
+    }
+
+    /// An answer to this call has ended, or broken off, or was dropped, and told this much of itself.
+    ///
+    /// An answer's body says so when it is dropped at the latest. What holds that body from outside
+    /// (`body::holding`) is dropped after it, and then finds the figures in the journal.
+    pub fn note_answer(&self, reading: Reading) {
+        let mut journal = self.journal();
+        if let Some(usage) = reading.usage {
+            *journal.used.get_or_insert_default() += usage;
+        }
+        // One that was given up for another may be dropped after it.
+        if reading.finish.is_some() || journal.answer.finish.is_none() {
+            journal.answer = reading;
+        }
     }
 
     /// The journal, for reading or writing. Never held across an await.

@@ -1,6 +1,7 @@
 //! `surgetank check`: everything that is wrong with a configuration, at once.
 
 use super::{ConfigFile, Failed, environment};
+use crate::rules::Rules;
 
 pub(super) fn run(file: &ConfigFile) -> Result<(), Failed> {
     let name = file
@@ -17,6 +18,9 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Failed> {
             "{name} is correct, but a credential is missing\n{problems}"
         ))
     })?;
+    // What is read beside the configuration, such as the texts of replies.
+    Rules::new(&config, &environment, None)
+        .map_err(|error| Failed::usage(format!("{name} cannot be put in force: {error}")))?;
     for warning in config.warnings() {
         eprintln!("{warning}");
     }

@@ -16,7 +16,8 @@ use crate::{
     body::{self, Body},
     call::Call,
     config::{self, FailureKind, Source, Template, TemplateError, Values},
-    dialect::{Rendered, Vendor, reply},
+    dialect::reply,
+    stream::head,
 };
 
 /// A text that a user reads is no longer than this.
@@ -185,10 +186,6 @@ pub(super) fn response(call: &Call, text: &str, json: Option<&str>) -> Option<Re
         unix_time,
     };
     let rendered = reply::render(call.dialect, &call.ask, &said)?;
-    message(call, rendered)
-}
-
-fn message(call: &Call, rendered: Rendered) -> Option<Response<Body>> {
     let mut response = Response::new(body::full(rendered.body));
     let headers = response.headers_mut();
     headers.insert(
@@ -196,22 +193,9 @@ fn message(call: &Call, rendered: Rendered) -> Option<Response<Body>> {
         HeaderValue::from_static(rendered.content_type),
     );
     if rendered.streamed {
-        headers.insert(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-cache, no-transform"),
-        );
-        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        head::events(headers);
     }
-    // SDKs show this id to their users, who will ask us about it.
-    let id = HeaderValue::from_str(call.id.as_str()).ok()?;
-    headers.insert(
-        if call.dialect.vendor() == Vendor::Anthropic {
-            "request-id"
-        } else {
-            "x-request-id"
-        },
-        id,
-    );
+    call.id.name_in(headers, call.dialect);
     Some(response)
 }
 

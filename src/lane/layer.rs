@@ -5,6 +5,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -18,7 +19,7 @@ use tower::{Layer, Service};
 
 use super::{
     Lane, LaneKey, LaneSettings, LaneTable, Outcome, Permit, QuotaReport, RefuseReason, Refused,
-    Request, UserKey, headers::quota_reports,
+    Request, UserKey, headers::quota_reports, shown_name,
 };
 use crate::{
     attempt::{Answer, Attempted, Cause, Failure},
@@ -29,6 +30,9 @@ use crate::{
         hints::Hint,
         triage::{Class, Verdict},
     },
+    route::Route,
+    rules::{self, Rules},
+    stream::late::What,
     telemetry::Metrics,
     upstream::Upstream,
 };
@@ -45,11 +49,25 @@ impl Lanes {
     #[must_use]
     pub fn of(&self, call: &Call, upstream: &Upstream) -> Arc<Lane> {
         let key = LaneKey {
-            upstream: upstream.index,
+            upstream: upstream.number,
             credential: credential(call, upstream),
             model: model(call, upstream),
         };
-        self.0.lane(key, &settings(call, upstream))
+        let name = || model_name(call, upstream).and_then(shown_name);
+        let settings = settings(&call.route, upstream);
+        self.0.lane_named(key, &settings, name)
+    }
+
+    /// Goes on under new rules: what was learned of upstreams that are still there stays, with their new
+    /// settings; what was learned of others is forgotten.
+    pub fn follow(&self, before: &Rules, now: &Rules) {
+        self.0.retain(|key| now.upstream(key.upstream).is_some());
+        let old = rules::lane_settings(before);
+        for (number, settings) in rules::lane_settings(now) {
+            if old.get(&number) != Some(&settings) {
+                self.0.retune(number, &settings);
+            }
+        }
     }
 
     /// All of them, for the operator.
@@ -86,17 +104,17 @@ fn credential(call: &Call, upstream: &Upstream) -> u128 {
 
 fn model(call: &Call, upstream: &Upstream) -> u64 {
     let mut hasher = DefaultHasher::new();
-    upstream
-        .model
-        .as_deref()
-        .or(call.ask.model.as_deref())
-        .hash(&mut hasher);
+    model_name(call, upstream).hash(&mut hasher);
     hasher.finish()
 }
 
+fn model_name<'a>(call: &'a Call, upstream: &'a Upstream) -> Option<&'a str> {
+    upstream.model.as_deref().or(call.ask.model.as_deref())
+}
+
 /// The lane's waits keep the proportions of the route's backoff, whose defaults they have by default.
-fn settings(call: &Call, upstream: &Upstream) -> LaneSettings {
-    let retry = &call.route.policy.retry;
+pub(crate) fn settings(route: &Route, upstream: &Upstream) -> LaneSettings {
+    let retry = &route.policy.retry;
     LaneSettings {
         hint_cap: retry.hint_cap,
         quota_share: upstream.quota_share,
@@ -156,7 +174,16 @@ where
 {
     let call = attempt.call.clone();
     let asked = request(&call, &mut attempt);
-    let admitted = attempt.lane.admit(asked).await;
+    let admitted = {
+        let mut admitting = pin!(attempt.lane.admit(asked));
+        match futures_util::poll!(&mut admitting) {
+            Poll::Ready(admitted) => admitted,
+            Poll::Pending => {
+                call.journal().awaiting.what = What::Turn(attempt.lane.clone());
+                admitting.await
+            }
+        }
+    };
     let permit = admitted.map_err(|refused| refusal(&attempt, &metrics, refused))?;
     note_wait(&call, &metrics, permit.waited());
     let tokens = tokens_of(&call);

@@ -19,7 +19,7 @@ use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
 use super::meter::Meter;
-use super::report::{Advice, QuotaReport, Reports};
+use super::report::{Advice, QuotaLeft, QuotaReport, Reports};
 use super::time::seconds;
 
 /// Right after a refusal the rate is this part of the learned share.
@@ -112,6 +112,13 @@ impl Pace {
         }
     }
 
+    /// Takes a new part of the quota for what vendors tell of it. The learned share stays: it is measured.
+    pub fn retune(&mut self, quota_share: f64) {
+        let quota_share = quota_share.clamp(0.001, 1.0);
+        self.reports.retune(quota_share);
+        self.least_guess = LEAST_GUESS * quota_share;
+    }
+
     /// The earliest instant at which the next request may leave; nothing when any time is right.
     #[must_use]
     pub fn next(&self, now: Instant) -> Option<Instant> {
@@ -138,6 +145,12 @@ impl Pace {
             (Some(learned), Some(told)) => Some(learned.min(told)),
             (learned, told) => learned.or(told),
         }
+    }
+
+    /// What the upstream said is left of its quotas.
+    #[must_use]
+    pub fn quotas(&self, now: Instant) -> Vec<QuotaLeft> {
+        self.reports.left(now)
     }
 
     /// The rate to expect over the next minute: the learned share, without the relief after a refusal.

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 /// One limit as an answer told it. Which header it came from is the caller's affair.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QuotaReport {
+    /// What is counted.
+    pub measure: Measure,
     /// The quota's size, in its own unit.
     pub limit: f64,
     /// What is left of it.
@@ -22,6 +24,36 @@ pub struct QuotaReport {
     pub reset: Duration,
     /// How many units a request takes: 1 for a limit on requests, the usual size of a request for a limit on tokens.
     pub per_request: f64,
+}
+
+/// What a quota counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Requests.
+    Requests,
+    /// Tokens of both kinds.
+    Tokens,
+    /// Tokens of prompts.
+    InputTokens,
+    /// Tokens of answers.
+    OutputTokens,
+    /// Something that we have no word for.
+    Other,
+}
+
+/// What is left of one quota, as far as the vendor has said.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QuotaLeft {
+    /// What it counts.
+    pub of: Measure,
+    /// Its size.
+    pub limit: f64,
+    /// What was left when it was told.
+    pub remaining: f64,
+    /// Time until it is whole again.
+    pub resets_in: Duration,
+    /// How long ago it was told.
+    pub told_ago: Duration,
 }
 
 /// What follows for the pace.
@@ -41,7 +73,8 @@ const LOW: f64 = 0.1;
 const LOW_REQUESTS: f64 = 4.0;
 /// Resets may be told in whole seconds; a smaller movement says nothing.
 const READABLE: f64 = 3.0;
-/// Longer resets are not waited for: daily quotas end in a 429 and a fallback, not in a silent day.
+/// Reports with longer resets advise nothing. A day's quota that is nearly spent would otherwise be stretched over the
+/// rest of the day, and whoever calls now would wait for tomorrow's callers: it is used up, and ends in a 429 and a fallback.
 const LONGEST_HOLD: Duration = Duration::from_mins(1);
 /// Limits followed at a time. The common vendors send up to four.
 const FAMILIES: usize = 4;
@@ -76,6 +109,10 @@ impl Reports {
         }
     }
 
+    pub(super) fn retune(&mut self, quota_share: f64) {
+        self.quota_share = quota_share.clamp(0.001, 1.0);
+    }
+
     pub(super) fn update(&mut self, now: Instant, reports: &[QuotaReport]) {
         for (index, report) in reports.iter().take(FAMILIES).enumerate() {
             if !report.is_sane() {
@@ -86,6 +123,12 @@ impl Reports {
                 None => self.families.push(Family::new(now, *report)),
             }
         }
+    }
+
+    /// What is left of each quota that is not whole again by now.
+    pub(super) fn left(&self, now: Instant) -> Vec<QuotaLeft> {
+        let families = self.families.iter();
+        families.filter_map(|family| family.left(now)).collect()
     }
 
     /// The strictest advice of all limits.
@@ -105,6 +148,28 @@ impl Advice {
             (Self::Rate(a), Self::Rate(b)) => Self::Rate(a.min(b)),
             (rate @ Self::Rate(_), Self::None) | (Self::None, rate) => rate,
         }
+    }
+}
+
+impl Measure {
+    /// The value for the status page and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::InputTokens => "input_tokens",
+            Self::OutputTokens => "output_tokens",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl QuotaLeft {
+    /// The part of the quota that is left, from 0 to 1.
+    #[must_use]
+    pub fn part(&self) -> f64 {
+        (self.remaining / self.limit).clamp(0.0, 1.0)
     }
 }
 
@@ -159,24 +224,32 @@ impl Family {
         }
     }
 
+    fn left(&self, now: Instant) -> Option<QuotaLeft> {
+        let (at, report) = self.latest;
+        let resets_in = (at + report.reset).saturating_duration_since(now);
+        (!resets_in.is_zero()).then(|| QuotaLeft {
+            of: report.measure,
+            limit: report.limit,
+            remaining: report.remaining,
+            resets_in,
+            told_ago: now.saturating_duration_since(at),
+        })
+    }
+
     fn advice(&self, now: Instant, quota_share: f64) -> Advice {
         let (at, report) = self.latest;
-        let reset_at = at + report.reset;
-        if now >= reset_at
+        if report.reset > LONGEST_HOLD
             || report.remaining >= (report.limit * LOW).max(LOW_REQUESTS * report.per_request)
         {
             return Advice::None;
         }
+        let Some(reset_at) = at.checked_add(report.reset).filter(|end| now < *end) else {
+            return Advice::None;
+        };
         let refill = report.refill() * quota_share / report.per_request;
         match self.kind {
             Kind::Rolling => Advice::Rate(refill),
-            Kind::Fixed if report.remaining < report.per_request => {
-                if report.reset <= LONGEST_HOLD {
-                    Advice::HoldUntil(reset_at)
-                } else {
-                    Advice::None
-                }
-            }
+            Kind::Fixed if report.remaining < report.per_request => Advice::HoldUntil(reset_at),
             Kind::Fixed | Kind::Unknown => {
                 let left = report.reset.as_secs_f64().max(0.001);
                 Advice::Rate(

@@ -20,8 +20,9 @@ use super::{
 };
 use crate::{
     attempt::{Answer, Attempted, Cause, Failure, verdict_of},
-    call::{Attempt, Call},
+    call::{Attempt, Call, FailedTry},
     lane::{Lane, RetryClass, RetryRight},
+    stream::late::{Retry as Number, What},
     telemetry::Metrics,
     upstream::Upstream,
 };
@@ -106,6 +107,8 @@ struct Course {
 
 impl Course {
     fn begin(metrics: Arc<Metrics>, first: &Attempt) -> Self {
+        // Another upstream's retries are no news any more.
+        first.call.journal().awaiting.retry = None;
         Self {
             metrics,
             call: first.call.clone(),
@@ -118,7 +121,6 @@ impl Course {
 
     fn note_result(&self, attempted: &Attempted) {
         let class = verdict_of(attempted).class;
-        self.call.journal().class = Some(class);
         // What the lane held back was no attempt.
         let held_back = matches!(
             attempted,
@@ -127,10 +129,25 @@ impl Course {
                 ..
             })
         );
+        self.note_class(class, held_back);
         if !held_back {
             let kind = if self.is_retry { "retry" } else { "first" };
             let labels = [self.upstream.name.as_ref(), class.as_str(), kind];
             self.metrics.attempts.with_label_values(&labels).inc();
+        }
+    }
+
+    fn note_class(&self, class: Class, held_back: bool) {
+        let mut journal = self.call.journal();
+        journal.class = Some(class);
+        // A request that is held back has failed for what its last real try met.
+        let is_news = !held_back || journal.failed.is_none();
+        if class != Class::Served && is_news {
+            journal.failed = Some(FailedTry {
+                upstream: self.upstream.name.clone(),
+                class,
+                status: journal.upstream_status.filter(|_| !held_back),
+            });
         }
     }
 
@@ -150,6 +167,10 @@ impl Course {
             .may_retry(kind_of(class))
             .ok_or(StopReason::Quota)?;
         self.tries.note(&plan);
+        self.call.journal().awaiting.retry = Some(Number {
+            number: self.tries.attempts() - 1,
+            of: self.tries.allowed() + u32::from(self.tries.is_free_used()),
+        });
         tracing::debug!(
             request_id = self.call.id.as_str(),
             upstream = self.upstream.name.as_ref(),
@@ -190,6 +211,7 @@ impl Course {
             return;
         }
         let began = Instant::now();
+        self.call.journal().awaiting.what = What::Pause(began + wait);
         tokio::time::sleep(wait).await;
         let waited = began.elapsed();
         self.metrics.waited("retry", waited);
@@ -218,6 +240,7 @@ pub(crate) fn kind_of(class: Class) -> RetryClass {
     match class {
         Class::Unsent => RetryClass::Unsent,
         Class::Throttled => RetryClass::Throttle,
+        Class::Overloaded => RetryClass::Overload,
         _ => RetryClass::Failure,
     }
 }

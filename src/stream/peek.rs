@@ -1,9 +1,12 @@
 //! Judges an answer before its first byte may leave: the last moment at which a failure can still be
 //! retried without the caller seeing it.
 //!
-//! An error status is read for its code. A stream is judged at its first event, because vendors send
-//! `200 OK` and then an error in it. A plain answer to a generation request is short and useless in
-//! part, so it is held until it is whole, within bounds of size, memory and time.
+//! An error status is read for its code. A stream is judged by its first content (`stream`), because
+//! vendors send `200 OK` and then an error in it. A plain answer to a generation request is short and
+//! useless in part, so it is held until it is `whole`. All within bounds of size, memory and time.
+
+mod stream;
+mod whole;
 
 use std::{
     collections::VecDeque,
@@ -14,8 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response::Parts};
-use http_body::Body as _;
+use http::{HeaderMap, Response, StatusCode, header, response::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
@@ -28,10 +30,10 @@ use super::{
 };
 use crate::{
     attempt::{Answer, Attempted, Cause, Failure},
-    body::{self, Body},
-    budget::Budget,
+    body::Body,
+    budget::{Budget, Reservation},
     call::{Attempt, Call},
-    dialect::{End, Endpoint, ErrorKind, ErrorSignal, Meaning, answer},
+    dialect::{ErrorKind, ErrorSignal},
     retry::{
         hints,
         triage::{Outcome, Signal, Transport, triage},
@@ -40,16 +42,6 @@ use crate::{
     telemetry::Metrics,
     upstream::{SendError, SendErrorKind, Upstream, forward, upload::Upload},
 };
-
-/// The largest plain answer that is held until it is whole.
-const MAX_WHOLE: usize = 1024 * 1024;
-
-/// How long a plain answer is held after its head. Some vendors keep long calls alive with white
-/// space; holding that back for ever would undo it.
-const WHOLE_TIME: Duration = Duration::from_secs(20);
-
-/// How much of a stream is held while its first event is awaited.
-const MAX_PREFIX: usize = 64 * 1024;
 
 /// What every answer is judged with.
 #[derive(Clone, Debug)]
@@ -213,13 +205,12 @@ async fn judge(
     judging.call.journal().upstream_status = Some(parts.status.as_u16());
     if parts.status.is_client_error() || parts.status.is_server_error() {
         judging.error_status(parts, body).await
-    } else if parts.status == StatusCode::OK && is(&parts.headers, "text/event-stream") {
+    } else if parts.status == StatusCode::OK && inspect::is(&parts.headers, "text/event-stream") {
         judging.stream(parts, body).await
     } else if parts.status == StatusCode::OK && judging.should_be_whole(&parts, &body) {
         judging.whole(parts, body).await
     } else {
-        let relay = judging.relay(body, VecDeque::new(), None);
-        Ok(served(Response::from_parts(parts, relay)))
+        Ok(judging.passing(parts, body))
     }
 }
 
@@ -237,16 +228,6 @@ fn served(response: Response<Body>) -> Answer {
     }
 }
 
-fn is(headers: &HeaderMap, media_type: &str) -> bool {
-    let value = headers
-        .get(header::CONTENT_TYPE)
-        .map(http::HeaderValue::as_bytes)
-        .unwrap_or_default();
-    value
-        .get(..media_type.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(media_type.as_bytes()))
-}
-
 /// One answer under judgement.
 struct Judging<'a> {
     call: Arc<Call>,
@@ -256,17 +237,22 @@ struct Judging<'a> {
 }
 
 impl Judging<'_> {
-    fn relay(&self, body: Incoming, held: VecDeque<Bytes>, watch: Option<Watch>) -> Body {
+    fn relay(
+        &self,
+        body: Incoming,
+        held: VecDeque<Bytes>,
+        reserved: Option<Reservation>,
+        watch: Option<Watch>,
+    ) -> Relay {
         Relay::new(
             body,
             held,
-            None,
+            reserved,
             watch,
             self.patience,
             self.with.lifecycle.clone(),
             self.call.clone(),
         )
-        .boxed_unsync()
     }
 
     async fn error_status(&self, parts: Parts, mut body: Incoming) -> Attempted {
@@ -293,147 +279,12 @@ impl Judging<'_> {
                 .as_ref()
                 .map(|signal| signal_of(signal.kind)),
         };
-        let relay = self.relay(body, inspected.read, None);
+        let relay = self.relay(body, inspected.read, None, None).boxed_unsync();
         Ok(Answer {
             response: Response::from_parts(parts, relay),
             verdict: triage(&outcome),
             hint,
         })
-    }
-
-    /// Reads until the first event is there, so that an error in its place can still be retried.
-    async fn stream(&self, mut parts: Parts, mut body: Incoming) -> Attempted {
-        // An error event may have to be added, so a declared length would be a promise we cannot keep.
-        parts.headers.remove(header::CONTENT_LENGTH);
-        let readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
-        let mut watch = Watch::new(self.call.dialect);
-        let (mut held, mut len) = (VecDeque::new(), 0);
-        while len < MAX_PREFIX {
-            let frame = timeout_at(self.timer.at, body.frame())
-                .await
-                .map_err(|_| self.timer.failure())?;
-            let data = match frame {
-                None if len == 0 || readable => {
-                    return Err(failed(Transport::BodyCut, Cause::EmptyStream));
-                }
-                None => break,
-                Some(Err(_)) => return Err(failed(Transport::BodyCut, Cause::Cut)),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => data,
-                    Err(_) => continue, // trailers: the end follows
-                },
-            };
-            len += data.len();
-            held.push_back(data.clone());
-            if !readable {
-                break; // compressed: passed on unread
-            }
-            match watch.first_event(&data) {
-                None => {}
-                Some(Meaning::Error(signal) | Meaning::End(End::Failed(signal))) => {
-                    return Ok(self.stream_error(parts, body, held, watch, &signal));
-                }
-                Some(_) => break,
-            }
-        }
-        watch.rest();
-        let relay = self.relay(body, held, readable.then_some(watch));
-        Ok(served(Response::from_parts(parts, relay)))
-    }
-
-    /// An error where the first event should be: triaged as if the status had said it.
-    fn stream_error(
-        &self,
-        parts: Parts,
-        body: Incoming,
-        held: VecDeque<Bytes>,
-        mut watch: Watch,
-        signal: &ErrorSignal,
-    ) -> Answer {
-        watch.rest();
-        let hint = hint_of(&parts.headers, Some(signal));
-        let relay = self.relay(body, held, Some(watch));
-        let verdict = triage(&Outcome::StreamError {
-            signal: signal_of(signal.kind),
-        });
-        Answer {
-            response: Response::from_parts(parts, relay),
-            verdict,
-            hint,
-        }
-    }
-
-    fn should_be_whole(&self, parts: &Parts, body: &Incoming) -> bool {
-        let generates = !matches!(self.call.dialect.endpoint(), Endpoint::Other);
-        let small = body.size_hint().lower() <= MAX_WHOLE as u64;
-        generates
-            && small
-            && self.call.method == http::Method::POST
-            && is(&parts.headers, "application/json")
-    }
-
-    /// An answer that its token limit has cut is marked: it looks like any other, and is not one.
-    fn mark_truncated(&self, parts: &mut Parts, whole: &[u8]) {
-        let readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
-        if readable && answer::is_truncated(self.call.dialect, whole) {
-            parts
-                .headers
-                .insert("x-surgetank-truncated", HeaderValue::from_static("true"));
-            self.call.journal().truncated = true;
-        }
-    }
-
-    /// Holds a plain answer until it is whole, so that one that is cut can be retried.
-    async fn whole(&self, mut parts: Parts, mut body: Incoming) -> Attempted {
-        let commit_at = self.timer.at.min(Instant::now() + WHOLE_TIME);
-        let (mut reserved, mut held, mut len) = (self.with.budget.open(), VecDeque::new(), 0);
-        loop {
-            // Too slow to hold on: the caller gets what there is.
-            let Ok(frame) = timeout_at(commit_at, body.frame()).await else {
-                break;
-            };
-            match frame {
-                None => {
-                    let whole = body::joined(held);
-                    self.mark_truncated(&mut parts, &whole);
-                    return Ok(served(Response::from_parts(parts, body::full(whole))));
-                }
-                Some(Err(_)) => return Err(failed(Transport::BodyCut, Cause::Cut)),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        len += data.len();
-                        let fits = len <= MAX_WHOLE && reserved.grow(data.len());
-                        held.push_back(data);
-                        if !fits {
-                            break;
-                        }
-                    }
-                    // Trailers need the framing they came in.
-                    Err(trailers) => {
-                        let data = body::joined(held);
-                        let whole =
-                            body::with_trailers(data, trailers.into_trailers().unwrap_or_default());
-                        return Ok(served(Response::from_parts(parts, whole)));
-                    }
-                },
-            }
-        }
-        let Self {
-            patience,
-            with,
-            call,
-            ..
-        } = self;
-        let relay = Relay::new(
-            body,
-            held,
-            Some(reserved),
-            None,
-            *patience,
-            with.lifecycle.clone(),
-            call.clone(),
-        );
-        Ok(served(Response::from_parts(parts, relay.boxed_unsync())))
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,10 +12,14 @@ use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::Metrics;
+use super::{
+    Metrics,
+    trouble::{Event, Kind},
+};
 use crate::{
     body::{Body, BodyError},
-    call::{Call, CallId},
+    call::{Call, CallId, Journal},
+    dialect::Finish,
 };
 
 /// What became of a request, as its caller would put it.
@@ -41,9 +46,22 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome, in the order of declaration.
+    pub const ALL: [Self; 9] = [
+        Self::Served,
+        Self::Refused,
+        Self::Exhausted,
+        Self::Substituted,
+        Self::Limited,
+        Self::Failed,
+        Self::Broken,
+        Self::Abandoned,
+        Self::Rejected,
+    ];
+
     /// A label value.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Served => "served",
             Self::Refused => "refused",
@@ -104,7 +122,9 @@ impl Report {
     }
 
     fn final_outcome(&self) -> Outcome {
-        match self.outcome {
+        // An answer that was begun before it was there finds out later what it means.
+        let known_late = self.call.get().and_then(|call| call.journal().outcome);
+        match known_late.or(self.outcome) {
             _ if self.broken_by.is_some() => Outcome::Broken,
             Some(outcome) if self.finished => outcome,
             _ => Outcome::Abandoned,
@@ -144,8 +164,14 @@ impl Report {
                 .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             gave_up = journal.gave_up,
             substituted = journal.substituted,
+            begun_early = journal.begun.then_some(true),
             broken_by = self.broken_by,
-            truncated = journal.truncated.then_some(true),
+            model = self.model(&journal),
+            finish = journal.answer.finish.map(Finish::as_str),
+            truncated = journal.answer.is_truncated().then_some(true),
+            tokens_in = journal.used.map(|used| used.input),
+            tokens_cached = journal.used.map(|used| used.cached_input),
+            tokens_out = journal.used.map(|used| used.output),
             bytes_out = self.bytes_out,
             duration_ms,
             "request"
@@ -172,12 +198,7 @@ impl Report {
         let Some(upstream) = &journal.upstream else {
             return;
         };
-        if journal.truncated {
-            self.metrics
-                .truncated
-                .with_label_values(&[call.route.name(), upstream.name.as_ref()])
-                .inc();
-        }
+        self.count_answer(call, &journal, &upstream.name);
         if let Some(cause) = self.broken_by {
             self.metrics
                 .broken
@@ -187,11 +208,77 @@ impl Report {
     }
 }
 
+impl Report {
+    /// What the status page remembers: requests that met trouble, also those that a retry has saved.
+    fn note_trouble(&self, outcome: Outcome) {
+        let journal = self.call.get().map(|call| call.journal().clone());
+        let failed = journal.as_ref().and_then(|journal| journal.failed.clone());
+        // A caller may leave for reasons of its own; after a failed try the wait was the reason.
+        let met_trouble = match outcome {
+            Outcome::Served | Outcome::Abandoned => failed.is_some(),
+            _ => true,
+        };
+        if !met_trouble {
+            return;
+        }
+        let gave_up = journal.as_ref().and_then(|journal| journal.gave_up);
+        let latest = journal
+            .as_ref()
+            .and_then(|journal| journal.upstream.as_ref());
+        let upstream = failed.as_ref().map(|failed| &failed.upstream);
+        let kind = Kind {
+            route: self.call.get().map(|call| call.route.name().to_owned()),
+            upstream: upstream.or(latest.map(|latest| &latest.name)).cloned(),
+            class: failed.as_ref().map(|failed| failed.class),
+            status: failed.as_ref().and_then(|failed| failed.status),
+            outcome,
+            reason: self.broken_by.or(gave_up),
+        };
+        let event = Event {
+            kind,
+            request: self.id,
+            tries: journal.as_ref().map_or(0, |journal| journal.attempts),
+            waited: journal.map_or(Duration::ZERO, |journal| journal.waited),
+        };
+        self.metrics.trouble.note(Instant::now(), event);
+    }
+
+    /// What the upstream's answer told of itself. A name that no upstream has answered to is no label.
+    fn count_answer(&self, call: &Call, journal: &Journal, upstream: &str) {
+        let (Some(model), route) = (self.model(journal), call.route.name()) else {
+            return;
+        };
+        if let Some(finish) = journal.answer.finish {
+            let labels = [route, model, finish.as_str()];
+            self.metrics.answers.with_label_values(&labels).inc();
+        }
+        if journal.answer.is_truncated() {
+            let labels = [route, upstream, model];
+            self.metrics.truncated.with_label_values(&labels).inc();
+        }
+        if let Some(used) = &journal.used {
+            self.metrics.used(route, model, used);
+        }
+    }
+
+    /// The model that has answered, as a label; `None` where none has.
+    fn model<'a>(&'a self, journal: &'a Journal) -> Option<&'a str> {
+        let has_answered = journal.answer.finish.is_some() || journal.used.is_some();
+        let asked = || {
+            let call = self.call.get()?;
+            let upstream = journal.upstream.as_ref()?;
+            upstream.model.as_deref().or(call.ask.model.as_deref())
+        };
+        has_answered.then(|| self.metrics.models.label(asked()))
+    }
+}
+
 impl Drop for Report {
     fn drop(&mut self) {
         self.metrics.in_flight.dec();
         let outcome = self.final_outcome();
         self.count(outcome);
+        self.note_trouble(outcome);
         self.write(outcome);
     }
 }
@@ -231,8 +318,9 @@ impl http_body::Body for Observed {
                 // hyper stops polling here when the length is known, so the end shows only now.
                 this.report.finished |= this.body.is_end_stream();
             }
+            // A failure that was told is an answer, and it is out.
+            Poll::Ready(Some(Err(BodyError::Told)) | None) => this.report.finished = true,
             Poll::Ready(Some(Err(error))) => this.report.broken_by = Some(error.cause()),
-            Poll::Ready(None) => this.report.finished = true,
             Poll::Pending => {}
         }
         polled

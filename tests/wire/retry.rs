@@ -52,6 +52,16 @@ const MENDED_STREAM: &[(&str, usize)] = &[
     ("error-first;form=hybrid,ok", 2),
     ("error-first;status=500,ok", 2),
     ("error-first;status=429,ok", 2),
+    // The greeting has come, and is held back.
+    ("error-preamble,ok", 2),
+    ("error-preamble;form=native,ok", 2),
+    ("error-preamble;form=chat,ok", 2),
+    ("error-preamble;form=hybrid,ok", 2),
+    ("error-preamble;status=529,error-preamble;status=429,ok", 3),
+    ("cut;after=0,ok", 2),
+    ("cut;after=0;split,ok", 2),
+    ("cut-clean;after=0,ok", 2),
+    ("reset-body;after=0,ok", 2),
     ("empty,ok", 2),
 ];
 

@@ -11,58 +11,42 @@ use super::harness::{
 const HEAD: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
-/// A whole stream of each kind, event by event.
-fn events(tongue: Tongue) -> Vec<&'static str> {
-    match tongue {
-        Tongue::Messages => vec![
-            "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":1,\"output_tokens\":1}}}\n\n",
-            "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
-            "event: ping\ndata: {\"type\":\"ping\"}\n\n",
-            "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hello \"}}\n\n",
-            "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"there\"}}\n\n",
-            "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n",
-            "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":2}}\n\n",
-            "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
-        ],
-        Tongue::Chat => vec![
-            "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n",
-            "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello \"},\"finish_reason\":null}]}\n\n",
-            "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"there\"},\"finish_reason\":null}]}\n\n",
-            "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
-            "data: [DONE]\n\n",
-        ],
-        Tongue::Responses => vec![
-            "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"r\",\"status\":\"in_progress\"}}\n\n",
-            "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":1,\"item_id\":\"m\",\"output_index\":0,\"content_index\":0,\"delta\":\"Hello \"}\n\n",
-            "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":2,\"item_id\":\"m\",\"output_index\":0,\"content_index\":0,\"delta\":\"there\"}\n\n",
-            "event: response.completed\ndata: {\"type\":\"response.completed\",\"sequence_number\":3,\"response\":{\"id\":\"r\",\"status\":\"completed\"}}\n\n",
-        ],
-    }
-}
-
 #[tokio::test]
 async fn every_event_arrives_before_the_next_is_sent() {
     for tongue in Tongue::ALL {
-        let origin = Origin::start().await;
-        let tank = Recipe::over(&origin.url()).start();
-        let mut caller = tank.caller().await;
-        caller.send(tongue.stream().bytes()).await;
-        let mut upstream = origin.accept().await;
-        upstream.request().await;
-        upstream.begin_stream().await;
-        let events = events(tongue);
-        for (number, event) in events.iter().enumerate() {
-            upstream.send_chunk(event).await;
-            // Nothing follows from the upstream until the caller has this one.
-            let got = caller.wire.through(b"\n\n").await;
-            assert!(
-                text(&got).ends_with(event),
-                "{tongue:?} event {number}: {}",
-                text(&got)
-            );
+        // What comes before the content may be held back, unless that is forbidden.
+        for (blocks, together) in [
+            ("stream: { hold_preamble: 0s }", 1),
+            ("", tongue.preamble() + 1),
+        ] {
+            let origin = Origin::start().await;
+            let tank = Recipe::over(&origin.url()).start_with(blocks);
+            let mut caller = tank.caller().await;
+            caller.send(tongue.stream().bytes()).await;
+            let mut upstream = origin.accept().await;
+            upstream.request().await;
+            upstream.begin_stream().await;
+            let (events, mut sent) = (tongue.events(), 0);
+            while sent < events.len() {
+                let next = if sent == 0 { together } else { 1 };
+                for event in &events[sent..sent + next] {
+                    upstream.send_chunk(event).await;
+                }
+                // Nothing follows from the upstream until the caller has these.
+                for (number, event) in events[sent..sent + next].iter().enumerate() {
+                    let got = caller.wire.through(b"\n\n").await;
+                    assert!(
+                        text(&got).ends_with(event),
+                        "{tongue:?} event {}: {}",
+                        sent + number,
+                        text(&got)
+                    );
+                }
+                sent += next;
+            }
+            upstream.end_chunks().await;
+            assert!(text(&caller.wire.through(b"0\r\n\r\n").await).ends_with("0\r\n\r\n"));
         }
-        upstream.end_chunks().await;
-        assert!(text(&caller.wire.through(b"0\r\n\r\n").await).ends_with("0\r\n\r\n"));
     }
 }
 
@@ -75,9 +59,9 @@ async fn half_an_event_is_not_held_back() {
     let mut upstream = origin.accept().await;
     upstream.request().await;
     upstream.begin_stream().await;
-    let events = events(Tongue::Chat);
-    upstream.send_chunk(events[0]).await;
-    caller.wire.through(b"\n\n").await;
+    let events = Tongue::Chat.events();
+    upstream.send_chunk(events[..2].concat()).await;
+    caller.wire.through(events[1].as_bytes()).await;
     upstream
         .send_chunk("data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"cho")
         .await;
@@ -197,7 +181,7 @@ async fn streams_arrive_byte_by_byte_as_they_were_sent() {
         );
     }
     for tongue in Tongue::ALL {
-        let stream = events(tongue).concat();
+        let stream = tongue.events().concat();
         for _ in 0..30 {
             let answer = relayed(
                 &tank,
@@ -221,7 +205,7 @@ async fn streams_arrive_byte_by_byte_as_they_were_sent() {
 #[tokio::test]
 async fn a_compressed_stream_is_not_touched() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(events(Tongue::Messages).concat().as_bytes())
+    gzip.write_all(Tongue::Messages.events().concat().as_bytes())
         .expect("memory");
     let packed = gzip.finish().expect("memory");
     let origin = Origin::start().await;
@@ -244,7 +228,7 @@ async fn a_compressed_stream_is_not_touched() {
         &bare,
         &origin,
         &Tongue::Chat.stream(),
-        events(Tongue::Chat).concat().as_bytes(),
+        Tongue::Chat.events().concat().as_bytes(),
         &mut rng,
         "",
     )
@@ -281,7 +265,6 @@ async fn a_stream_that_breaks_off_never_looks_whole() {
     let rig = Rig::with(|recipe| recipe.timeouts("idle: 200ms"));
     let table: &[(&str, [Looks; 3], &str)] = &[
         ("cut", [Told; 3], "cut"),
-        ("cut;after=0", [Told; 3], "cut"),
         ("cut;split", [Aborted; 3], "cut"),
         ("cut;after=end;split", [Aborted, Whole, Aborted], "cut"),
         // What is missing of a chat is no more than `[DONE]`, and its finish reason is there.
@@ -347,7 +330,7 @@ async fn an_error_event_that_some_sdks_swallow_is_no_end_however_the_connection_
     ] {
         let origin = Origin::start().await.play(move |_| {
             let error = "event: error\ndata: {\"type\":\"error\",\"sequence_number\":1,\"code\":\"server_error\",\"message\":\"no\",\"param\":null}\n\n";
-            let mut reply = [HEAD.as_bytes(), &chunked(events(Tongue::Responses)[0]), &chunked(error)].concat();
+            let mut reply = [HEAD.as_bytes(), &chunked(Tongue::Responses.events()[0]), &chunked(error)].concat();
             if name == "its end" {
                 reply.extend_from_slice(b"0\r\n\r\n");
             }
@@ -436,7 +419,7 @@ async fn a_stream_of_an_unknown_kind_that_is_cut_does_not_end_cleanly() {
 
 /// One stream cut at a random byte; what was wrong with what the caller saw.
 async fn random_cut(tank: &Tank, tongue: Tongue, at: usize, by: &str) -> Result<(), String> {
-    let stream = events(tongue).concat();
+    let stream = tongue.events().concat();
     let request = tongue
         .stream()
         .header("x-cut", &at.to_string())
@@ -450,20 +433,23 @@ async fn random_cut(tank: &Tank, tongue: Tongue, at: usize, by: &str) -> Result<
             answer.text()
         ))
     };
-    let first = events(tongue)[0].len();
+    let content = tongue.events()[..=tongue.preamble()].concat().len();
     if answer.status != 200 {
-        return if at < first || by == "reset" {
+        return if at < content || by == "reset" {
             Ok(())
         } else {
-            told("an error after the first event")
+            told("an error after the first content")
         };
+    }
+    if at < content {
+        return told("an answer without content");
     }
     let body = answer.text();
     let ours = body.find(tongue.error_mark()).unwrap_or(body.len());
     let (theirs, frame) = body.split_at(ours);
     let finished = |length: usize| match tongue {
         // The finish reason ends a chat, with or without `[DONE]`.
-        Tongue::Chat => length + events(tongue)[4].len() >= stream.len(),
+        Tongue::Chat => length + tongue.events()[4].len() >= stream.len(),
         _ => length == stream.len(),
     };
     let sent = &stream[..at];
@@ -491,7 +477,7 @@ async fn three_hundred_random_cuts_and_none_is_silent() {
             .into_iter()
             .find(|tongue| seen.head.start.contains(tongue.path()))
             .expect("a known path");
-        let stream = events(tongue).concat().into_bytes();
+        let stream = tongue.events().concat().into_bytes();
         let at: usize = seen
             .head
             .one("x-cut")
@@ -515,7 +501,7 @@ async fn three_hundred_random_cuts_and_none_is_silent() {
     let mut wrong = Vec::new();
     for number in 0..300 {
         let tongue = Tongue::ALL[number % 3];
-        let length = events(tongue).concat().len();
+        let length = tongue.events().concat().len();
         let by = ["fin", "reset", "clean"][number / 3 % 3];
         // A lane that has failed often is asked less; the cuts are not about that.
         let at = rng.random_range(0..=length);
@@ -574,11 +560,12 @@ async fn a_broken_stream_is_a_reset_stream_in_http2() {
 
 #[tokio::test]
 async fn a_stream_with_a_declared_length_may_still_get_an_error_event() {
-    let first = events(Tongue::Messages)[0];
-    let length = events(Tongue::Messages).concat().len();
+    let first = Tongue::Messages.events()[..4].concat();
+    let begun = first.clone();
+    let length = Tongue::Messages.events().concat().len();
     let origin = Origin::start().await.play(move |_| {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncontent-length: {length}\r\n\r\n");
-        Play::Last((head + first).into_bytes())
+        Play::Last((head + &begun).into_bytes())
     });
     let tank = Recipe::over(&origin.url()).start();
     let answer = Caller::connect(tank.addr)
@@ -591,5 +578,5 @@ async fn a_stream_with_a_declared_length_may_still_get_an_error_event() {
         "{}",
         answer.text()
     );
-    assert!(answer.text().starts_with(first));
+    assert!(answer.text().starts_with(&first));
 }

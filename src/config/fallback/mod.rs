@@ -6,6 +6,7 @@ mod when;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
@@ -40,6 +41,17 @@ pub enum Target {
     Queue,
     /// The upstream's last error, as it came.
     Error,
+}
+
+impl Link {
+    /// The files that hold what it says.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        let reply = match &self.to {
+            Target::Reply(reply) => Some(reply),
+            Target::Upstream(_) | Target::Model(_) | Target::Queue | Target::Error => None,
+        };
+        reply.into_iter().flat_map(Reply::files)
+    }
 }
 
 impl From<Target> for Link {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -93,6 +93,18 @@ impl Reply {
             variants: Vec::new(),
             json: None,
         }
+    }
+}
+
+impl Reply {
+    /// The files that hold its texts.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        let variants = self.variants.iter().map(|variant| &variant.text);
+        let texts = std::iter::once(&self.text).chain(variants);
+        texts.filter_map(|text| match text {
+            Source::File(path) => Some(path.as_path()),
+            Source::Inline(_) => None,
+        })
     }
 }
 

@@ -98,6 +98,43 @@ impl Tongue {
         text.as_str().unwrap_or_default().to_owned()
     }
 
+    /// A whole stream, event by event.
+    pub(crate) fn events(self) -> Vec<&'static str> {
+        match self {
+            Self::Messages => vec![
+                "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":1,\"output_tokens\":1}}}\n\n",
+                "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+                "event: ping\ndata: {\"type\":\"ping\"}\n\n",
+                "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hello \"}}\n\n",
+                "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"there\"}}\n\n",
+                "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n",
+                "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":2}}\n\n",
+                "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+            ],
+            Self::Chat => vec![
+                "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n",
+                "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello \"},\"finish_reason\":null}]}\n\n",
+                "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"there\"},\"finish_reason\":null}]}\n\n",
+                "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+                "data: [DONE]\n\n",
+            ],
+            Self::Responses => vec![
+                "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"r\",\"status\":\"in_progress\"}}\n\n",
+                "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":1,\"item_id\":\"m\",\"output_index\":0,\"content_index\":0,\"delta\":\"Hello \"}\n\n",
+                "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":2,\"item_id\":\"m\",\"output_index\":0,\"content_index\":0,\"delta\":\"there\"}\n\n",
+                "event: response.completed\ndata: {\"type\":\"response.completed\",\"sequence_number\":3,\"response\":{\"id\":\"r\",\"status\":\"completed\"}}\n\n",
+            ],
+        }
+    }
+
+    /// How many of [`Tongue::events`] hold nothing of the answer yet.
+    pub(crate) fn preamble(self) -> usize {
+        match self {
+            Self::Messages => 3,
+            Self::Chat | Self::Responses => 1,
+        }
+    }
+
     /// The event without which no stream of this kind is whole.
     pub(crate) fn terminator(self) -> &'static str {
         match self {
@@ -153,6 +190,18 @@ impl Request {
         self.header("x-lab-key", key)
             .header("x-goog-api-key", key)
             .header("x-lab-script", script)
+    }
+
+    /// The same for a client that makes its own frames.
+    pub(crate) fn http(&self) -> (http::Request<()>, bytes::Bytes) {
+        let mut request = http::Request::builder()
+            .method(self.method.as_str())
+            .uri(format!("http://app{}", self.target));
+        for (name, value) in self.fields.iter().filter(|(name, _)| name != "host") {
+            request = request.header(name, value);
+        }
+        let head = request.body(()).expect("a request");
+        (head, self.body.clone().into())
     }
 
     /// The head alone.

@@ -1,0 +1,119 @@
+//! Plain answers: short, useless in part, and so held until they are whole.
+
+use std::{collections::VecDeque, time::Duration};
+
+use http::{HeaderValue, Response, StatusCode, response::Parts};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Judging, failed, served};
+use crate::{
+    attempt::{Answer, Attempted, Cause},
+    body,
+    config::OnTruncated,
+    dialect::Endpoint,
+    retry::triage::Transport,
+    stream::{inspect, skim::Skim},
+};
+
+/// The largest plain answer that is held until it is whole.
+const MAX_WHOLE: usize = 1024 * 1024;
+
+/// How long a plain answer is held after its head. Some vendors keep long calls alive with white
+/// space; holding that back for ever would undo it.
+const WHOLE_TIME: Duration = Duration::from_secs(20);
+
+impl Judging<'_> {
+    pub(super) fn should_be_whole(&self, parts: &Parts, body: &Incoming) -> bool {
+        let small = body.size_hint().lower() <= MAX_WHOLE as u64;
+        small && self.costs_tokens(parts)
+    }
+
+    /// Whether this is the plain answer of an endpoint that counts in tokens.
+    fn costs_tokens(&self, parts: &Parts) -> bool {
+        !matches!(self.call.dialect.endpoint(), Endpoint::Other)
+            && self.call.method == http::Method::POST
+            && parts.status == StatusCode::OK
+            && inspect::is(&parts.headers, "application/json")
+    }
+
+    /// Reads what a plain answer tells of itself, where it is one that does.
+    fn skim(&self, parts: &Parts) -> Option<Skim> {
+        let reads_compressed = self.call.route.policy.answers.read_compressed;
+        self.costs_tokens(parts)
+            .then(|| Skim::new(self.call.dialect, &parts.headers, reads_compressed))
+            .flatten()
+    }
+
+    /// What a whole answer tells is known before its head leaves. One that its token limit has cut is
+    /// marked: it looks like any other, and is not one.
+    fn note_whole(&self, parts: &mut Parts, skim: Option<&Skim>) {
+        let Some(reading) = skim.map(Skim::reading) else {
+            return;
+        };
+        let marks = self.call.route.policy.answers.on_truncated != OnTruncated::Ignore;
+        if marks && reading.is_truncated() {
+            parts
+                .headers
+                .insert("x-surgetank-truncated", HeaderValue::from_static("true"));
+        }
+        self.call.note_answer(reading);
+    }
+
+    /// Passes an answer on as it comes.
+    pub(super) fn passing(&self, parts: Parts, body: Incoming) -> Answer {
+        let skim = self.skim(&parts);
+        let relay = self
+            .relay(body, VecDeque::new(), None, None)
+            .skimmed_by(skim);
+        served(Response::from_parts(parts, relay.boxed_unsync()))
+    }
+
+    /// Holds a plain answer until it is whole, so that one that is cut can be retried.
+    pub(super) async fn whole(&self, mut parts: Parts, mut body: Incoming) -> Attempted {
+        let commit_at = self.timer.at.min(Instant::now() + WHOLE_TIME);
+        let (mut reserved, mut held, mut len) = (self.with.budget.open(), VecDeque::new(), 0);
+        let mut skim = self.skim(&parts);
+        loop {
+            // Too slow to hold on: the caller gets what there is.
+            let Ok(frame) = timeout_at(commit_at, body.frame()).await else {
+                break;
+            };
+            match frame {
+                None => {
+                    let whole = body::joined(held);
+                    self.note_whole(&mut parts, skim.as_ref());
+                    return Ok(served(Response::from_parts(parts, body::full(whole))));
+                }
+                Some(Err(_)) => return Err(failed(Transport::BodyCut, Cause::Cut)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        len += data.len();
+                        if let Some(skim) = &mut skim {
+                            skim.see(&data);
+                        }
+                        let fits = len <= MAX_WHOLE && reserved.grow(data.len());
+                        held.push_back(data);
+                        if !fits {
+                            break;
+                        }
+                    }
+                    // Trailers need the framing they came in.
+                    Err(trailers) => {
+                        self.note_whole(&mut parts, skim.as_ref());
+                        let data = body::joined(held);
+                        let whole =
+                            body::with_trailers(data, trailers.into_trailers().unwrap_or_default());
+                        return Ok(served(Response::from_parts(parts, whole)));
+                    }
+                },
+            }
+        }
+        let relay = self
+            .relay(body, held, Some(reserved), None)
+            .skimmed_by(skim);
+        Ok(served(Response::from_parts(parts, relay.boxed_unsync())))
+    }
+}
