@@ -182,7 +182,8 @@ impl Chain {
             Target::Upstream(upstream) => match self.next_attempt(upstream, index, &walk) {
                 Ok(attempt) => self.second(service, attempt, walk).await,
                 Err(reason) => {
-                    let labels = [upstream.name.as_ref(), reason];
+                    let lane = self.with.lanes.of(&self.call, upstream);
+                    let labels = [upstream.name.as_ref(), lane.label().as_str(), reason];
                     self.with
                         .metrics
                         .retries_denied
