@@ -34,6 +34,9 @@ use crate::{
     upstream::Upstream,
 };
 
+/// A request whose patience is spent still passes an open door: a fallback that need not wait is worth it.
+const LEAST_PATIENCE: Duration = Duration::from_millis(10);
+
 /// The lanes of the process, and how a call finds its own.
 #[derive(Clone, Debug, Default)]
 pub struct Lanes {
@@ -220,7 +223,7 @@ fn request(call: &Call, attempt: &mut Attempt) -> Request {
     Request {
         user: UserKey(short(&call.user)),
         retry: attempt.right.take(),
-        patience_until: Instant::now() + call.patience(),
+        patience_until: Instant::now() + call.patience().max(LEAST_PATIENCE),
         deadline: Some(call.deadline.answer_by()),
         cost: 1,
     }

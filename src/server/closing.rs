@@ -36,7 +36,9 @@ pub(super) fn close_tcp(
         stream.set_nonblocking(true)?;
         Ok(Accepted::Tcp(stream, peer, tls.cloned()))
     };
-    everybody(accept)
+    let accepted = everybody(accept);
+    drop(listener);
+    accepted
 }
 
 /// As [`close_tcp`]. The file is gone already, so nobody can knock.

@@ -66,11 +66,7 @@ pub(super) async fn serve<S, E>(
 {
     let clock = ConnectionClock::start();
     let mut socket = Socket::new(stream, clock.clone());
-    let sniffed = tokio::select! {
-        sniffed = tokio::time::timeout(limits.head_timeout, sniff(&mut socket)) => sniffed,
-        () = given_up(&lifecycle) => return,
-    };
-    let Ok(Ok((prefix, is_h2))) = sniffed else {
+    let Some((prefix, is_h2)) = first_bytes(&mut socket, &limits, &lifecycle).await else {
         return;
     };
     socket.unread(prefix);
@@ -85,11 +81,7 @@ pub(super) async fn serve<S, E>(
             async move {
                 let response = edge.oneshot(Arrival { request, peer }).await;
                 response.map(|mut response| {
-                    if lifecycle.is_stopping() && version != Version::HTTP_2 {
-                        // Its next request belongs to somebody who stays.
-                        let close = HeaderValue::from_static("close");
-                        response.headers_mut().insert(header::CONNECTION, close);
-                    }
+                    part(&mut response, version, &lifecycle);
                     answer::put(response, version, clock, in_flight)
                 })
             }
@@ -128,6 +120,26 @@ pub(super) async fn serve<S, E>(
             &lifecycle,
         )
         .await;
+    }
+}
+
+/// While the process ends, the caller's next request belongs to somebody who stays.
+fn part(response: &mut Response<Body>, version: Version, lifecycle: &Lifecycle) {
+    if lifecycle.is_stopping() && version != Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+}
+
+/// What the peer says first, and whether that is HTTP/2; nothing when it says nothing in time.
+async fn first_bytes(
+    socket: &mut (impl AsyncRead + Unpin),
+    limits: &Limits,
+    lifecycle: &Lifecycle,
+) -> Option<(Bytes, bool)> {
+    tokio::select! {
+        sniffed = tokio::time::timeout(limits.head_timeout, sniff(socket)) => sniffed.ok()?.ok(),
+        () = given_up(lifecycle) => None,
     }
 }
 
