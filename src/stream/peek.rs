@@ -225,6 +225,7 @@ fn served(response: Response<Body>) -> Answer {
         response,
         verdict: triage(&outcome),
         hint: None,
+        whole: None,
     }
 }
 
@@ -284,6 +285,7 @@ impl Judging<'_> {
             response: Response::from_parts(parts, relay),
             verdict: triage(&outcome),
             hint,
+            whole: None,
         })
     }
 }

@@ -16,7 +16,7 @@ pub(crate) use caller::Caller;
 pub(crate) use folder::Folder;
 pub(crate) use h2::{H2Caller, read as read_h2};
 pub(crate) use message::{Answer, End, Head};
-pub(crate) use origin::{Origin, OriginConnection, Play, Seen, chunked};
+pub(crate) use origin::{Origin, OriginConnection, Play, Seen, Serving, chunked};
 pub(crate) use requests::{Request, Tongue};
 pub(crate) use rig::Rig;
 pub(crate) use tank::{Recipe, Tank, env};
