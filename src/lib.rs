@@ -12,7 +12,7 @@
 //! |---|---|
 //! | [`server`] | listeners, workers, connections and their timers, the guard against ambiguous heads |
 //! | [`rescue`] | the edge: everything below it may fail, everything above it is a response |
-//! | [`reception`], [`route`], [`identity`], [`payload`], [`deadline`] | from a message to a [`call::Call`] |
+//! | [`auth`], [`reception`], [`route`], [`identity`], [`payload`], [`deadline`] | from a message to a [`call::Call`] |
 //! | [`limit`] | a user's own limits |
 //! | [`fallback`] | the chain of targets and the friendly reply |
 //! | [`answers`] | what is done to answers that came cut, or in a fence, where a route asks for it |
@@ -41,6 +41,7 @@ pub mod admin;
 pub mod answers;
 pub mod app;
 pub mod attempt;
+pub mod auth;
 pub mod body;
 pub mod budget;
 pub mod call;

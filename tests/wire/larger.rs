@@ -1,7 +1,5 @@
 //! `retry_larger`: a plain answer that its limit has cut is asked for once more, with a larger one.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::harness::{
@@ -117,9 +115,8 @@ async fn where_the_second_try_fails_the_first_answer_is_given() {
 }
 
 /// An origin that cuts every answer.
-fn cutting(origin: Origin, pause: Duration) -> Serving {
-    origin.serve(move |_| {
-        std::thread::sleep(pause);
+fn cutting(origin: Origin) -> Serving {
+    origin.serve(|_| {
         let body = r#"{"choices":[{"message":{"content":"so"},"finish_reason":"length"}]}"#;
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -131,7 +128,7 @@ fn cutting(origin: Origin, pause: Duration) -> Serving {
 
 #[tokio::test]
 async fn only_the_numbers_bytes_change() {
-    let origin = cutting(Origin::start().await, Duration::ZERO);
+    let origin = cutting(Origin::start().await);
     let tank = Recipe::over(&origin.url()).start_with(BLOCK);
     let body = "{ \"max_tokens\" :7, \"x\":[1,2.50],\n \"messages\":[{\"role\":\"user\",\"content\":\"caf\\u00e9 7\"}],\"n\":7 }";
     tank.call(&Request::post("/v1/chat/completions?a=7", body).header("x-own", "1"))
@@ -179,16 +176,17 @@ async fn nothing_is_asked_again_where_it_cannot_help() {
 
 #[tokio::test]
 async fn nothing_is_asked_again_beyond_the_deadline() {
-    let origin = cutting(Origin::start().await, Duration::from_millis(200));
-    let tank = Recipe::over(&origin.url()).start_with(BLOCK);
+    let rig = Rig::start();
+    let tank = Recipe::over(&rig.lab.url()).start_with(BLOCK);
     for (time, asked) in [("600", 1), ("30000", 2)] {
-        let before = origin.seen().len();
-        let request = capped(Tongue::Chat, 3, false).header("x-surgetank-timeout-ms", time);
+        let request = capped(Tongue::Chat, 3, false)
+            .header("x-surgetank-timeout-ms", time)
+            .script(time, "ok;words=9;headers-after=200ms,ok;words=9");
         assert_eq!(tank.call(&request).await.status, 200);
-        assert_eq!(origin.seen().len() - before, asked, "{time} ms");
+        assert_eq!(rig.attempts(time).len(), asked, "{time} ms");
     }
     assert_eq!(
-        (outcomes(&tank, "deadline"), outcomes(&tank, "cut")),
+        (outcomes(&tank, "deadline"), outcomes(&tank, "whole")),
         (1, 1)
     );
 }
