@@ -81,15 +81,15 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
 /// in it, where it names one and the request has one.
 fn replaced_body(attempt: &Attempt) -> Option<Bytes> {
     let Attempt { call, upstream, .. } = attempt;
-    let (bytes, span) = match &attempt.sequel {
-        Some(sequel) => (Some(&sequel.body), None),
-        None => (call.payload.bytes(), call.ask.model_span.clone()),
-    };
     let own = attempt.sequel.as_ref().map(|sequel| sequel.body.clone());
-    let (Some(model), Some(bytes)) = (&upstream.model, bytes) else {
+    let Some(model) = &upstream.model else {
         return own;
     };
-    let span = span.or_else(|| Ask::read(call.dialect, bytes).model_span);
+    // What a sequel changes may stand before the model, and moves it.
+    let (bytes, span) = match &own {
+        Some(body) => (body, Ask::read(call.dialect, body).model_span),
+        None => (call.payload.bytes()?, call.ask.model_span.clone()),
+    };
     span.and_then(|span| dialect::ask::replace_model(bytes, span, model))
         .map(Into::into)
         .or(own)
