@@ -88,11 +88,17 @@ fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
             "patience",
             "deadline",
         ],
+        (_, "token") => &["missing", "unknown"],
         (_, "change") => &["gate_closed", "breaker_shut", "recovered"],
         ("surgetank_fallback_total", "kind") => &["upstream", "queue", "reply"],
-        ("surgetank_stream_broken_total", "cause") => {
-            &["cut", "incomplete", "idle", "deadline", "stopping", "caller"]
-        }
+        ("surgetank_stream_broken_total", "cause") => &[
+            "cut",
+            "incomplete",
+            "idle",
+            "deadline",
+            "stopping",
+            "caller",
+        ],
         (_, "form") => &["events", "json"],
         (_, "end") => &["joined", "failed", "abandoned"],
         (_, "finish") => &[
@@ -104,9 +110,13 @@ fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
             "paused",
             "other",
         ],
-        ("surgetank_tokens_total", "kind") => {
-            &["input", "cached_input", "cache_write", "output", "reasoning"]
-        }
+        ("surgetank_tokens_total", "kind") => &[
+            "input",
+            "cached_input",
+            "cache_write",
+            "output",
+            "reasoning",
+        ],
         (_, "rule") => &["rate", "concurrency", "tokens"],
         (_, "operation") => &["connect", "admit", "settle", "renew"],
         ("surgetank_store_errors_total", "reason") => &["down", "timeout", "failed"],
@@ -116,10 +126,7 @@ fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
     Some(values)
 }
 
-fn with<const N: usize>(
-    values: [&'static str; N],
-    more: &[&'static str],
-) -> Vec<&'static str> {
+fn with<const N: usize>(values: [&'static str; N], more: &[&'static str]) -> Vec<&'static str> {
     [values.as_slice(), more].concat()
 }
 

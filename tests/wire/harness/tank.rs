@@ -238,7 +238,10 @@ impl Tank {
     /// Every label that is exposed has one of the values that are known for it.
     pub(crate) fn has_only_bounded_labels(&self) {
         let rendered = String::from_utf8(self.proxy.metrics().render()).expect("text");
-        for series in rendered.lines().filter(|line| line.starts_with("surgetank_")) {
+        for series in rendered
+            .lines()
+            .filter(|line| line.starts_with("surgetank_"))
+        {
             let Some((name, rest)) = series.split_once('{') else {
                 continue;
             };
