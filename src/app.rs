@@ -27,7 +27,7 @@ use crate::{
     rules::RulesInForce,
     server::{Edge, Lifecycle},
     stream::{late::LateLayer, peek::PeekLayer},
-    telemetry::Metrics,
+    telemetry::{Metrics, Traces},
     upstream::Pool,
 };
 
@@ -53,6 +53,8 @@ pub struct Inbound {
     pub arrived: Instant,
     /// How its caller speaks, and so how an error must be told.
     pub dialect: Dialect,
+    /// Whether a trace will tell of it.
+    pub is_traced: bool,
     /// Set once the request is understood, for the report.
     pub understood: Arc<OnceLock<Arc<Call>>>,
 }
@@ -70,6 +72,8 @@ pub struct Shared {
     pub lifecycle: Lifecycle,
     /// What the operator sees.
     pub metrics: Arc<Metrics>,
+    /// Where spans are sent.
+    pub traces: Traces,
 }
 
 /// The stack, outermost layer first. Retry stands outside everything that belongs to one attempt, so
@@ -82,12 +86,15 @@ pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
         budget,
         lifecycle,
         metrics,
+        traces,
     } = shared.clone();
     ServiceBuilder::new()
         // Gives the request an id and a report; below, errors become responses; nothing fails above.
         .layer(RescueLayer {
+            rules: rules.clone(),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
+            traces,
         })
         // Refuses ambiguous heads, finds the route, holds the body, learns what is asked and by whom.
         .layer(ReceptionLayer {

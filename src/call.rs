@@ -19,6 +19,7 @@ use crate::{
     server::Lifecycle,
     stream::late::{self, Awaiting, What},
     telemetry::Outcome,
+    telemetry::MOST_TRIES,
     upstream::{
         Upstream,
         upload::{Upload, WATCHED_FROM},
@@ -59,6 +60,7 @@ pub struct Call {
     /// When its answer is begun, if it is not there by then.
     pub late: Option<late::Plan>,
     lifecycle: Lifecycle,
+    is_traced: bool,
     journal: Mutex<Journal>,
 }
 
@@ -83,6 +85,8 @@ pub struct Circumstances {
     pub deadline: Deadline,
     /// The process's, whose end nobody is made to wait for.
     pub lifecycle: Lifecycle,
+    /// Whether its tries are to be noted.
+    pub is_traced: bool,
     /// See [`Call::late`].
     pub late: Option<late::Plan>,
 }
@@ -127,6 +131,23 @@ pub struct Journal {
     pub begun: bool,
     /// What such an answer means, once that is known.
     pub outcome: Option<Outcome>,
+    /// The tries so far, where the request is traced.
+    pub tries: Vec<Try>,
+}
+
+/// One try, for the trace.
+#[derive(Clone, Debug)]
+pub struct Try {
+    /// Where it went.
+    pub upstream: Arc<Upstream>,
+    /// When it was let go.
+    pub began: Instant,
+    /// When it was judged, unless its answer is the caller's: that one ends with the request.
+    pub ended: Option<Instant>,
+    /// What it came to.
+    pub class: Option<crate::retry::triage::Class>,
+    /// The status of the answer, where there was one.
+    pub status: Option<u16>,
 }
 
 /// One try that was not served.
@@ -189,6 +210,19 @@ impl CallId {
             *digit = DIGITS[usize::from((word >> (4 * (index % 16))).to_le_bytes()[0] & 0xf)];
         }
         Self(digits)
+    }
+
+    /// As a number; never 0.
+    #[must_use]
+    pub fn number(&self) -> u128 {
+        u128::from_str_radix(self.as_str(), 16).map_or(1, |number| number.max(1))
+    }
+
+    /// Where it lies between 0 and 1: evenly spread, and the same wherever it is asked.
+    #[must_use]
+    pub fn fraction(&self) -> f64 {
+        let first = u32::from_str_radix(&self.as_str()[..8], 16).unwrap_or(0);
+        f64::from(first) / (f64::from(u32::MAX) + 1.0)
     }
 
     /// As text.
@@ -308,6 +342,7 @@ impl Call {
             wishes,
             deadline,
             lifecycle,
+            is_traced,
             late,
         } = known;
         Self {
@@ -327,6 +362,7 @@ impl Call {
             deadline,
             late,
             lifecycle,
+            is_traced,
             journal: Mutex::default(),
         }
     }
@@ -339,6 +375,27 @@ impl Call {
         journal.upstream_status = None;
         journal.awaiting.what = What::Answer;
         journal.gave_up = None;
+        if self.is_traced && journal.tries.len() < MOST_TRIES {
+            journal.tries.push(Try {
+                upstream: upstream.clone(),
+                began: Instant::now(),
+                ended: None,
+                class: None,
+                status: None,
+            });
+        }
+    }
+
+    /// The latest attempt has come to this.
+    pub fn note_judged(&self, class: crate::retry::triage::Class) {
+        let mut journal = self.journal();
+        let status = journal.upstream_status;
+        if let Some(latest) = journal.tries.last_mut() {
+            latest.class = Some(class);
+            latest.status = status;
+            let is_over = class != crate::retry::triage::Class::Served;
+            latest.ended = is_over.then(Instant::now);
+        }
     }
 
     /// Attempts that may still be made, retries and fallbacks together.
@@ -397,5 +454,8 @@ mod tests {
         assert_eq!(a.as_str().len(), 32);
         assert!(a.as_str().bytes().all(|digit| digit.is_ascii_hexdigit()));
         assert_ne!(a, b);
+        assert_eq!(format!("{:032x}", a.number()), a.as_str());
+        let (number, fraction) = (a.number() as f64 / u128::MAX as f64, a.fraction());
+        assert!((number - fraction).abs() < 1e-6 && fraction < 1.0, "{number} {fraction}");
     }
 }

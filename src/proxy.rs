@@ -1,6 +1,6 @@
 //! A whole running proxy made from a configuration: what `surgetank run` and the tests start.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::{
     reload::{Bell, fixed},
     rules::{Rules, RulesError, RulesInForce},
     server::{self, Certificate, CertificateError, Fleet, Lifecycle, Limits, Listener},
-    telemetry::Metrics,
+    telemetry::{Metrics, Traces, TracesError},
     upstream::{self, Pool},
 };
 
@@ -32,6 +32,9 @@ pub enum StartError {
     /// TLS is not usable.
     #[error("TLS could not be set up: {0}")]
     Tls(#[from] rustls::Error),
+    /// The traces cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// A metric family could not be registered.
     #[error("metrics could not be set up: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -80,6 +83,7 @@ impl Proxy {
             budget: Budget::new(config.replay.total),
             lifecycle: Lifecycle::default(),
             metrics,
+            traces: Traces::start(config.telemetry.otlp.as_deref(), &tls)?,
         };
         shared.metrics.config_begins();
         let edge = {
@@ -193,6 +197,11 @@ impl Proxy {
     #[must_use]
     pub fn rules(&self) -> &RulesInForce {
         &self.shared.rules
+    }
+
+    /// Sends the traces that are still queued, in at most `patience`. Blocks.
+    pub fn flush(&self, patience: Duration) {
+        self.shared.traces.stop(patience);
     }
 
     /// The switch that ends it.

@@ -120,6 +120,7 @@ impl ReceptionLayer {
             id,
             arrived,
             dialect,
+            is_traced,
             ..
         } = inbound;
         guard::check(&request)?;
@@ -160,6 +161,7 @@ impl ReceptionLayer {
             wishes,
             deadline,
             lifecycle: self.lifecycle.clone(),
+            is_traced,
             late,
         };
         Ok(Call::new(parts, target, payload, known))

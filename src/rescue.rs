@@ -26,8 +26,9 @@ use crate::{
     call::{Call, CallId},
     dialect::{Dialect, ErrorKind, errors},
     fallback::Finished,
+    rules::RulesInForce,
     server::{EndBy, Lifecycle},
-    telemetry::{Metrics, Observed, Outcome, Report},
+    telemetry::{Metrics, Observed, Outcome, Report, Telling, TraceParent, Traces},
 };
 
 pub use stop::Stop;
@@ -36,10 +37,14 @@ pub(crate) use stop::Told;
 /// Makes a fallible stack infallible.
 #[derive(Clone, Debug)]
 pub struct RescueLayer {
+    /// Tell how many requests are told of.
+    pub rules: RulesInForce,
     /// Ends what has no answer yet when the process ends.
     pub lifecycle: Lifecycle,
     /// Where outcomes are counted.
     pub metrics: Arc<Metrics>,
+    /// Where spans are sent.
+    pub traces: Traces,
 }
 
 impl<S> Layer<S> for RescueLayer {
@@ -82,7 +87,12 @@ async fn answer<S>(inner: S, with: RescueLayer, arrival: Arrival) -> Response<Bo
 where
     S: Service<Inbound, Response = Finished, Error = Stop, Future: Send> + Send + 'static,
 {
-    let RescueLayer { lifecycle, metrics } = with;
+    let RescueLayer {
+        rules,
+        lifecycle,
+        metrics,
+        traces,
+    } = with;
     let (id, arrived) = (CallId::random(&mut rand::rng()), Instant::now());
     let Arrival { request, peer } = arrival;
     let dialect = Dialect::detect(
@@ -90,13 +100,22 @@ where
         request.headers().contains_key("anthropic-version"),
     );
     let understood = Arc::new(OnceLock::new());
-    let mut report = Report::begin(metrics.clone(), id, arrived, understood.clone());
+    let parent = TraceParent::of(request.headers());
+    let telling = Telling {
+        spot: traces.place(parent, id),
+        traces,
+        parent,
+        sample: rules.now().sample,
+    };
+    let is_traced = telling.spot.is_some();
+    let mut report = Report::begin(metrics.clone(), telling, id, arrived, understood.clone());
     let inbound = Inbound {
         request,
         peer,
         id,
         arrived,
         dialect,
+        is_traced,
         understood: understood.clone(),
     };
     let run = until_the_end(inner.oneshot(inbound), &lifecycle);

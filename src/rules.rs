@@ -50,6 +50,8 @@ pub struct Rules {
     pub hold_at_most: usize,
     /// How the process ends.
     pub shutdown: config::Shutdown,
+    /// The share of served requests that the log and the traces tell.
+    pub sample: f64,
     numbers: Numbers,
 }
 
@@ -88,6 +90,7 @@ impl Rules {
             operators: operators.transpose()?,
             hold_at_most: config.replay.per_request,
             shutdown: config.shutdown.clone(),
+            sample: config.telemetry.sample,
             numbers,
         })
     }

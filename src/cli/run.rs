@@ -1,6 +1,6 @@
 //! `surgetank run`: configuration, sockets, workers, until a signal and the drain behind it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -16,6 +16,9 @@ use crate::{
     server::{LAST_WORDS, Listener, Stage},
     telemetry::logs,
 };
+
+/// The traces of the last requests get this long to reach their collector.
+const LAST_TRACES: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RunArguments {
@@ -69,7 +72,9 @@ async fn serve(arguments: &RunArguments, config: &Config, prints: Prints) -> Res
     let listening: Vec<_> = listeners.iter().map(Listener::address).collect();
     let admin_at = admin_listener.as_ref().map(Listener::address);
     let proxy = Proxy::start(config, &environment).map_err(|error| match error {
-        proxy::StartError::Rules(_) | proxy::StartError::Certificate(_) => Failed::usage(error),
+        proxy::StartError::Rules(_)
+        | proxy::StartError::Certificate(_)
+        | proxy::StartError::Traces(_) => Failed::usage(error),
         _ => Failed::internal(error),
     })?;
     let proxy = Arc::new(proxy);
@@ -96,6 +101,9 @@ async fn serve(arguments: &RunArguments, config: &Config, prints: Prints) -> Res
     };
     let (served, ()) = tokio::join!(serving, stop_when_asked(&proxy, &mut stopping, is_closed));
     served.map_err(Failed::unavailable)?;
+    let flushing = proxy.clone();
+    // A thread that failed has nothing more to send.
+    let _ = tokio::task::spawn_blocking(move || flushing.flush(LAST_TRACES)).await;
     drop(admin);
     tracing::info!("stopped");
     Ok(())

@@ -15,6 +15,10 @@ impl Config {
         self.credentials(env, &mut problems);
         self.tokens(env, &mut problems);
         self.doors(&mut problems);
+        if self.telemetry.otlp.is_some() && !cfg!(feature = "otlp") {
+            let message = "`telemetry.otlp` cannot be used: this surgetank was built without traces; build it with the feature `otlp`, or take this out";
+            problems.error(self.place("telemetry.otlp"), message);
+        }
         problems.finish().map(|_| ())
     }
 

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::units::{
-    DurationText, PositiveDurationText, SizeText, at_least_one, at_least_one_or_none,
+    DurationText, PositiveDurationText, SizeText, at_least_one, at_least_one_or_none, portion,
 };
 
 /// Bounds on what callers may ask of the listener.
@@ -82,13 +82,27 @@ impl Default for Replay {
 }
 
 /// What surgetank reports of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Telemetry {
     /// The form of log lines.
     pub log: LogFormat,
-    /// Where traces are sent, an OTLP endpoint; `none` for nowhere.
+    /// The share of served requests that have a line in the log and a trace, from 0 to 1. What was not served always has.
+    #[serde(deserialize_with = "portion")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub sample: f64,
+    /// Where traces are sent: a collector that takes OTLP over HTTP, such as `http://localhost:4318`; `none` for nowhere.
     pub otlp: Option<String>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            log: LogFormat::default(),
+            sample: 1.0,
+            otlp: None,
+        }
+    }
 }
 
 /// The form of log lines.

@@ -8,7 +8,7 @@ use super::problem::Collector;
 use super::tree::{Kind, Node};
 
 /// Every setting without effect. `*` stands for any name or item; a setting with a value of `unless` asks for nothing.
-pub(super) const WITHOUT_EFFECT: [Unbuilt; 5] = [
+pub(super) const WITHOUT_EFFECT: [Unbuilt; 4] = [
     Unbuilt {
         key: "limits.per_user.tokens",
         unless: "none",
@@ -19,10 +19,6 @@ pub(super) const WITHOUT_EFFECT: [Unbuilt; 5] = [
     },
     Unbuilt {
         key: "store",
-        unless: "none",
-    },
-    Unbuilt {
-        key: "telemetry.otlp",
         unless: "none",
     },
     Unbuilt {

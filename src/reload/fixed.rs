@@ -71,6 +71,7 @@ mod tests {
         "server.via",
         "shutdown.drain",
         "shutdown.settle",
+        "telemetry.sample",
     ];
 
     /// Blocks of upstreams and routes; all of them are live.

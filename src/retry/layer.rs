@@ -136,6 +136,7 @@ impl Course {
         );
         self.note_class(class, held_back);
         if !held_back {
+            self.call.note_judged(class);
             let kind = if self.is_retry { "retry" } else { "first" };
             let lane = self.lane.label().as_str();
             let labels = [self.upstream.name.as_ref(), lane, class.as_str(), kind];

@@ -13,7 +13,8 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::{
-    Metrics,
+    Metrics, TraceParent, Traces,
+    traces::{Spot, Told},
     trouble::{Event, Kind},
 };
 use crate::{
@@ -77,11 +78,25 @@ impl Outcome {
     }
 }
 
+/// Who is told of a request.
+#[derive(Debug)]
+pub struct Telling {
+    /// Where spans are sent.
+    pub traces: Traces,
+    /// The request's place in a trace, if it has one.
+    pub spot: Option<Spot>,
+    /// The caller's place in its own.
+    pub parent: Option<TraceParent>,
+    /// The share of served requests that are told of.
+    pub sample: f64,
+}
+
 /// Follows one request from its arrival; writes its line when dropped. Dropped without an answer, or
 /// with one that had not ended, the caller has left.
 #[derive(Debug)]
 pub struct Report {
     metrics: Arc<Metrics>,
+    telling: Telling,
     id: CallId,
     arrived: Instant,
     call: Arc<OnceLock<Arc<Call>>>,
@@ -98,6 +113,7 @@ impl Report {
     #[must_use]
     pub fn begin(
         metrics: Arc<Metrics>,
+        telling: Telling,
         id: CallId,
         arrived: Instant,
         call: Arc<OnceLock<Arc<Call>>>,
@@ -105,6 +121,7 @@ impl Report {
         metrics.in_flight.inc();
         Self {
             metrics,
+            telling,
             id,
             arrived,
             call,
@@ -135,9 +152,11 @@ impl Report {
     fn write(&self, outcome: Outcome) {
         let duration_ms = in_millis(self.arrived.elapsed());
         let status = self.status.map(|status| status.as_u16());
+        let trace_id = self.trace_id();
         let Some(call) = self.call.get() else {
             tracing::info!(
                 request_id = self.id.as_str(),
+                trace_id,
                 outcome = outcome.as_str(),
                 status,
                 duration_ms,
@@ -148,6 +167,7 @@ impl Report {
         let journal = call.journal().clone();
         tracing::info!(
             request_id = self.id.as_str(),
+            trace_id,
             route = call.route.name(),
             dialect = call.dialect.as_str(),
             outcome = outcome.as_str(),
@@ -250,6 +270,32 @@ impl Report {
         self.metrics.trouble.note(Instant::now(), event);
     }
 
+    /// What ties the line to a trace: the caller's own, or ours.
+    fn trace_id(&self) -> Option<String> {
+        let parent = self.telling.parent.map(|parent| parent.trace);
+        let trace = parent.or(self.telling.spot.map(|spot| spot.trace))?;
+        Some(format!("{trace:032x}"))
+    }
+
+    fn trace(&self, outcome: Outcome) {
+        let Some(spot) = self.telling.spot else {
+            return;
+        };
+        let call = self.call.get();
+        let journal = call.map(|call| call.journal().clone());
+        self.telling.traces.tell(&Told {
+            spot,
+            id: self.id,
+            arrived: self.arrived,
+            ended: Instant::now(),
+            outcome,
+            status: self.status.map(|status| status.as_u16()),
+            broken_by: self.broken_by,
+            model: journal.as_ref().and_then(|journal| self.model(journal)),
+            call: call.map(AsRef::as_ref).zip(journal.as_ref()),
+        });
+    }
+
     /// What the upstream's answer told of itself. A name that no upstream has answered to is no label.
     fn count_answer(&self, call: &Call, journal: &Journal, upstream: &str) {
         let (Some(model), route) = (self.model(journal), call.route.name()) else {
@@ -286,7 +332,11 @@ impl Drop for Report {
         let outcome = self.final_outcome();
         self.count(outcome);
         self.note_trouble(outcome);
-        self.write(outcome);
+        // What was served is like the rest of what was served; everything else is worth its line.
+        if outcome != Outcome::Served || self.id.fraction() < self.telling.sample {
+            self.write(outcome);
+            self.trace(outcome);
+        }
     }
 }
 

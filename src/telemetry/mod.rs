@@ -10,13 +10,19 @@ pub mod lanes;
 pub mod logs;
 pub mod metrics;
 mod models;
+#[cfg(feature = "otlp")]
+mod otlp;
 #[cfg(test)]
 mod reference;
 pub mod totals;
+mod trace_parent;
+pub mod traces;
 pub mod trouble;
 
-pub use access::{Observed, Outcome, Report};
+pub use access::{Observed, Outcome, Report, Telling};
 pub use families::Family;
 pub use metrics::{ChunkTimes, Metrics};
 pub use models::ModelNames;
 pub use totals::Totals;
+pub use trace_parent::TraceParent;
+pub use traces::{MOST_TRIES, Traces, TracesError};

@@ -9,7 +9,7 @@ use surgetank::{
     lane::layer::Lanes,
     rules::{Rules, RulesInForce},
     server::{self, Fleet, Lifecycle, Limits, Listener, Stage},
-    telemetry::Metrics,
+    telemetry::{Metrics, Traces},
     upstream::{self, Pool},
 };
 
@@ -200,6 +200,7 @@ fn with_limits(base_url: &str, change: impl FnOnce(&mut Limits)) -> (SocketAddr,
         budget: Budget::new(1 << 20),
         lifecycle: Lifecycle::default(),
         metrics: Arc::new(Metrics::new().expect("no name twice")),
+        traces: Traces::default(),
     };
     let mut limits = Limits {
         head_timeout: Duration::from_secs(10),

@@ -32,6 +32,8 @@ mod retry;
 mod stop;
 mod stream;
 mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 mod transparency;
 mod truncated;
 mod unwrap;

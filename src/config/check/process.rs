@@ -136,13 +136,21 @@ impl Checks<'_> {
                 );
             }
         }
-        if let Some(otlp) = &self.file.telemetry.otlp
-            && let Err(error) = otlp.parse::<BaseUrl>()
-        {
+        if let Some(otlp) = &self.file.telemetry.otlp {
             let place = place_of_any(Some(self.root), &[&["telemetry", "otlp"]]);
-            let message =
-                format!("`telemetry.otlp` is no endpoint such as `http://localhost:4317`: {error}");
-            self.problems.error(place, message);
+            match otlp.parse::<BaseUrl>() {
+                Ok(url) if url.authority.port_u16() == Some(4317) => self.problems.warning(
+                    place,
+                    "collectors take gRPC on port 4317; traces are sent over HTTP, which they take on 4318",
+                ),
+                Ok(_) => {}
+                Err(error) => {
+                    let message = format!(
+                        "`telemetry.otlp` is no endpoint such as `http://localhost:4318`: {error}"
+                    );
+                    self.problems.error(place, message);
+                }
+            }
         }
     }
 }

@@ -153,7 +153,7 @@ const UNFIT: &[(&str, &str)] = &[
     ),
     (
         "telemetry: { otlp: localhost }",
-        ":1:20: `telemetry.otlp` is no endpoint such as `http://localhost:4317`: it must begin with `https://` or `http://`",
+        ":1:20: `telemetry.otlp` is no endpoint such as `http://localhost:4318`: it must begin with `https://` or `http://`",
     ),
     (
         "upstreams: { a: { base_url: http://h, timeouts: { connect: 0s } } }",
@@ -215,6 +215,10 @@ fn what_works_otherwise_than_it_looks_is_warned_of() {
             ":1:29: warning: requests bring their own path: with this `base_url`, `/v1/models` goes to `/v1/v1/models`; take the `/v1` out unless callers leave it out",
         ),
         (
+            "telemetry: { otlp: http://h:4317 }",
+            ":1:20: warning: collectors take gRPC on port 4317; traces are sent over HTTP, which they take on 4318",
+        ),
+        (
             "listen_without_auth: true\nauth: { tokens: { env: A } }",
             ":1:22: warning: `listen_without_auth` has no effect beside `auth`",
         ),
@@ -259,10 +263,6 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
         (
             "store: { url: sqlite:x }",
             ":1:1: warning: `store` has no effect in this version",
-        ),
-        (
-            "telemetry: { otlp: http://h }",
-            ":1:14: warning: `telemetry.otlp` has no effect in this version",
         ),
         (
             "fallback: [{ queue: }]",

@@ -96,7 +96,6 @@ fn what_the_full_example_comments_out_can_be_used() {
         [
             "`limits.per_user.tokens` has no effect in this version",
             "`store` has no effect in this version",
-            "`telemetry.otlp` has no effect in this version",
         ]
     );
     let shown = config.routes[1].limits.per_user.as_ref().unwrap();

@@ -20,7 +20,7 @@ use serde::de::{Deserializer, Error, Visitor};
 pub use self::duration::{DurationError, display_duration, parse_duration};
 pub(super) use self::duration::{DurationText, OptionalDurationText, PositiveDurationText};
 pub(super) use self::number::{
-    MOST_RETRIES, at_least_one, at_least_one_or_none, factor, retries, share,
+    MOST_RETRIES, at_least_one, at_least_one_or_none, factor, portion, retries, share,
 };
 pub use self::rate::{Rate, RateError};
 pub(super) use self::size::SizeText;

@@ -63,6 +63,19 @@ pub(in crate::config) fn factor<'de, D: Deserializer<'de>>(
     Ok(factor)
 }
 
+/// A part of the whole that may be nothing.
+pub(in crate::config) fn portion<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<f64, D::Error> {
+    let portion = f64::deserialize(deserializer)?;
+    if (0.0..=1.0).contains(&portion) {
+        return Ok(portion);
+    }
+    Err(D::Error::custom(
+        "it must be from 0 to 1, such as 0.1 for one of ten",
+    ))
+}
+
 /// A part of the whole.
 pub(in crate::config) fn share<'de, D: Deserializer<'de>>(
     deserializer: D,

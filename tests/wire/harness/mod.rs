@@ -1,6 +1,8 @@
 //! What the tests have in common: the proxy in process, a caller and an upstream that see every byte.
 
 mod caller;
+#[cfg(feature = "otlp")]
+mod collector;
 mod folder;
 mod h2;
 mod log;
@@ -15,6 +17,8 @@ mod wire;
 use std::time::Duration;
 
 pub(crate) use caller::Caller;
+#[cfg(feature = "otlp")]
+pub(crate) use collector::{Collector, Span};
 pub(crate) use folder::Folder;
 pub(crate) use h2::{H2Caller, read as read_h2};
 pub(crate) use log::Log;
