@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tower::ServiceBuilder;
 
 use crate::{
+    answers::AnswersLayer,
     budget::Budget,
     call::{Call, CallId},
     dialect::Dialect,
@@ -85,12 +86,14 @@ pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
     ServiceBuilder::new()
         // Gives the request an id and a report; below, errors become responses; nothing fails above.
         .layer(RescueLayer {
+            lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
         })
         // Refuses ambiguous heads, finds the route, holds the body, learns what is asked and by whom.
         .layer(ReceptionLayer {
             rules,
             budget: budget.clone(),
+            lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
         })
         // Begins an answer that is awaited too long, tells its caller so, and goes on within it.
@@ -105,6 +108,11 @@ pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
         // Walks the chain of targets; at its end, the friendly reply.
         .layer(FallbackLayer {
             lanes,
+            metrics: metrics.clone(),
+        })
+        // Asks on for what came cut, takes JSON out of its fence: where the route wants that.
+        .layer(AnswersLayer {
+            budget: budget.clone(),
             metrics: metrics.clone(),
         })
         // Repeats failed attempts on one target: triage, backoff, the server's hints, the caller's deadline.
