@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     deadline::Deadline,
-    dialect::{Ask, Dialect},
+    dialect::{Ask, Dialect, Reading, Usage},
     lane::{Lane, RetryRight},
     limit::identity::UserKey,
     payload::Payload,
@@ -93,8 +93,11 @@ pub struct Journal {
     pub substituted: Option<&'static str>,
     /// The status of the latest attempt's answer, where there was one.
     pub upstream_status: Option<u16>,
-    /// Whether the answer was cut by its token limit, as far as it could be read.
-    pub truncated: bool,
+    /// What is known of the answer that the caller gets; of one that is under way, what it has told when
+    /// its body was dropped.
+    pub answer: Reading,
+    /// Tokens of all answers to this call that told them, also of those that the caller did not get.
+    pub used: Option<Usage>,
     /// From arrival to the first byte of the answer.
     pub first_byte: Option<Duration>,
 }
@@ -229,6 +232,21 @@ impl Call {
         journal.upstream = Some(upstream.clone());
         journal.upstream_status = None;
         journal.gave_up = None;
+    }
+
+    /// An answer to this call has ended, or broken off, or was dropped, and told this much of itself.
+    ///
+    /// An answer's body says so when it is dropped at the latest. What holds that body from outside
+    /// (`body::holding`) is dropped after it, and then finds the figures in the journal.
+    pub fn note_answer(&self, reading: Reading) {
+        let mut journal = self.journal();
+        if let Some(usage) = reading.usage {
+            *journal.used.get_or_insert_default() += usage;
+        }
+        // One that was given up for another may be dropped after it.
+        if reading.finish.is_some() || journal.answer.finish.is_none() {
+            journal.answer = reading;
+        }
     }
 
     /// The journal, for reading or writing. Never held across an await.

@@ -18,10 +18,12 @@
 //! | [`retry`] | triage, backoff, hints and the layer that repeats attempts |
 //! | [`lane`] | what callers of one quota learn together |
 //! | [`stream`] | judging an answer by its first event, relaying it, ending it honestly |
+//! | [`store`] | what several instances share, or what outlives one |
 //! | [`upstream`] | the only place that opens connections outward |
 //! | [`dialect`] | how the vendors speak: errors, replies, ends, what a request asks for |
 //! | [`telemetry`], [`admin`] | what the operator sees |
 //! | [`config`], [`cli`], [`proxy`] | from a file and a command line to a running process |
+//! | [`rules`], [`reload`] | what changes while it runs, and when |
 //! | [`lab`] | the fake AI API that all of this is tested and demonstrated against |
 //!
 //! # What is absent
@@ -29,8 +31,8 @@
 //! - Decision files (`retry::plan`, `limit::gcra`, everything in `lane` but its shell) know no HTTP,
 //!   no clock and no global randomness: `now` and the random source are arguments.
 //! - `dialect` knows nothing of retries; `retry` knows no vendor.
-//! - Only `rescue` makes an error into a response. Only `upstream` opens connections outward. Only
-//!   `telemetry` names a metric.
+//! - Only `rescue` makes an error into a response. Only `upstream`, and `store` to the shared store,
+//!   open connections outward. Only `telemetry` names a metric.
 //! - Nothing sleeps while it holds a permit. Nothing between the two sockets buffers without a bound.
 #![forbid(unsafe_code)]
 
@@ -52,10 +54,13 @@ pub mod limit;
 pub mod payload;
 pub mod proxy;
 pub mod reception;
+pub mod reload;
 pub mod rescue;
 pub mod retry;
 pub mod route;
+pub mod rules;
 pub mod server;
+pub mod store;
 pub mod stream;
 pub mod telemetry;
 pub mod upstream;

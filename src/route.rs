@@ -47,24 +47,42 @@ impl Route {
     pub fn name(&self) -> &str {
         &self.policy.name
     }
+
+    /// The upstreams that its requests may be sent to, in the order in which they are tried.
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        let links = self.fallback.iter().filter_map(|link| match link {
+            Link::Upstream(upstream) => Some(upstream),
+            Link::Reply(_) | Link::Error => None,
+        });
+        std::iter::once(&self.upstream).chain(links)
+    }
 }
 
 /// All routes, in the configuration's order.
 #[derive(Clone, Debug)]
-pub struct Routes(Arc<[Arc<Route>]>);
+pub struct Routes {
+    routes: Arc<[Arc<Route>]>,
+    limiters: Limiters,
+}
 
 impl Routes {
-    /// Resolves the configuration's routes against its upstreams.
+    /// Resolves the configuration's routes against its upstreams. Limits that were there `before` keep
+    /// what their users have used.
     ///
     /// # Errors
     /// When a route's limit cannot be counted.
-    pub fn new(config: &config::Config, upstreams: &[Arc<Upstream>]) -> Result<Self, RuleError> {
+    pub fn new(
+        config: &config::Config,
+        upstreams: &[Arc<Upstream>],
+        before: Option<&Self>,
+    ) -> Result<Self, RuleError> {
         let by_name = |name: &str| {
             upstreams
                 .iter()
                 .find(|upstream| upstream.name.as_ref() == name)
                 .cloned()
         };
+        let known = before.map(|before| &before.limiters);
         let mut limiters = Limiters::default();
         let mut route = |policy: &config::Route| {
             let link = |link: &config::Link| match link {
@@ -82,7 +100,7 @@ impl Routes {
                 upstream,
                 fallback: policy.fallback.iter().filter_map(link).collect(),
                 retry: retry_policy(&policy.retry),
-                limiter: limiters.of(&policy.limits)?,
+                limiter: limiters.of(&policy.limits, known)?,
                 policy: policy.clone(),
             })))
         };
@@ -92,45 +110,64 @@ impl Routes {
             .map(&mut route)
             .filter_map(Result::transpose)
             .collect::<Result<_, _>>()?;
-        Ok(Self(routes))
+        Ok(Self { routes, limiters })
     }
 
     /// The first route that takes the request.
     #[must_use]
     pub fn find(&self, path: &str, headers: &HeaderMap) -> Option<&Arc<Route>> {
-        self.0
-            .iter()
+        self.all()
             .find(|route| route.policy.match_.takes(path, headers))
+    }
+
+    /// All of them, in order.
+    pub fn all(&self) -> std::slice::Iter<'_, Arc<Route>> {
+        self.routes.iter()
     }
 
     /// Users that the limiters remember now.
     #[must_use]
     pub fn limited_users(&self) -> usize {
-        let mut limiters: Vec<_> = self
-            .0
-            .iter()
-            .filter_map(|route| route.limiter.as_ref())
-            .collect();
-        limiters.sort_by_key(|limiter| Arc::as_ptr(limiter));
-        limiters.dedup_by(|one, other| Arc::ptr_eq(one, other));
-        limiters.into_iter().map(|limiter| limiter.users()).sum()
+        let limiters = self.limiters.0.iter();
+        limiters.map(|known| known.limiter.users()).sum()
     }
 }
 
 /// The limiters made so far, by what they limit.
-#[derive(Default)]
-struct Limiters(Vec<(config::PerUser, Arc<Limiter>)>);
+#[derive(Clone, Debug, Default)]
+struct Limiters(Vec<Known>);
+
+#[derive(Clone, Debug)]
+struct Known {
+    per_user: config::PerUser,
+    max_users: usize,
+    limiter: Arc<Limiter>,
+}
 
 impl Limiters {
-    fn of(&mut self, limits: &config::Limits) -> Result<Option<Arc<Limiter>>, RuleError> {
+    /// The limiter of a route: one of its fellow routes', one of the rules before, or a new one.
+    fn of(
+        &mut self,
+        limits: &config::Limits,
+        before: Option<&Self>,
+    ) -> Result<Option<Arc<Limiter>>, RuleError> {
         let Some(per_user) = &limits.per_user else {
             return Ok(None);
         };
-        if let Some((_, limiter)) = self.0.iter().find(|(known, _)| known == per_user) {
-            return Ok(Some(limiter.clone()));
+        let max_users = limits.max_users;
+        if let Some(known) = self.0.iter().find(|known| known.per_user == *per_user) {
+            return Ok(Some(known.limiter.clone()));
         }
-        let limiter = Arc::new(Limiter::new(per_user, limits.max_users, Instant::now())?);
-        self.0.push((per_user.clone(), limiter.clone()));
+        let is_same = |known: &&Known| known.per_user == *per_user && known.max_users == max_users;
+        let limiter = match before.and_then(|before| before.0.iter().find(is_same)) {
+            Some(known) => known.limiter.clone(),
+            None => Arc::new(Limiter::new(per_user, max_users, Instant::now())?),
+        };
+        self.0.push(Known {
+            per_user: per_user.clone(),
+            max_users,
+            limiter: limiter.clone(),
+        });
         Ok(Some(limiter))
     }
 }

@@ -49,7 +49,7 @@ pub use self::limits::{Limits, PerUser, WhenExceeded};
 pub use self::listen::{Listen, ListenError};
 pub use self::matching::{HeaderPattern, HeaderPatternError, Match, PathPrefix, PathPrefixError};
 pub use self::problem::{Place, Problem, Problems, Severity};
-pub use self::process::{LogFormat, Replay, Server, Shutdown, Store, Telemetry};
+pub use self::process::{Fail, LogFormat, Replay, Server, Shutdown, Store, Telemetry};
 pub use self::retry::{PostRetry, Retry};
 pub use self::tree::Environment;
 pub use self::units::Rate;
@@ -168,6 +168,18 @@ impl Config {
     #[must_use]
     pub fn upstream(&self, name: &str) -> Option<&Upstream> {
         self.upstreams.iter().find(|upstream| upstream.name == name)
+    }
+
+    /// The files that are read besides the configuration itself. What they hold may change while it does not.
+    #[must_use]
+    pub fn files(&self) -> Vec<&Path> {
+        let credentials = self.upstreams.iter().map(|upstream| &upstream.credential);
+        credentials
+            .filter_map(|credential| match credential {
+                Some(Credential::File(path)) => Some(path.as_path()),
+                Some(Credential::Env(_)) | None => None,
+            })
+            .collect()
     }
 
     /// Tells every credential that cannot be had. Reading a configuration does not ask for them:

@@ -1,10 +1,11 @@
 //! Settings of the process as a whole: what it accepts, remembers, reports, and how it ends.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::units::{
@@ -123,17 +124,82 @@ impl Default for Shutdown {
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
-    /// `sqlite:FILE`, or `redis://…` or `rediss://…` to share limits and queue among several instances.
+    /// `sqlite:FILE`, or `redis://…` or `rediss://…` to share limits and queue among several instances. The hosts of a
+    /// cluster stand behind each other with commas.
     #[schemars(
         with = "String",
         regex(pattern = r"^(sqlite:.+|rediss?://.+|.*\$\{.*)$")
     )]
     pub url: SecretString,
+    /// Whether the servers are a Redis Cluster.
+    #[serde(default)]
+    pub cluster: bool,
+    /// For `rediss://`, a file with the certificates (PEM) of the authorities to trust. Left out, those of the machine.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub ca: Option<PathBuf>,
+    /// The longest that a request waits for the store. It is to be a few times what the store usually takes.
+    #[serde(default = "Store::default_timeout", with = "PositiveDurationText")]
+    pub timeout: Duration,
+    /// What happens to limits while the store does not answer.
+    #[serde(default)]
+    pub fail: Fail,
+    /// What the keys begin with, so that several applications can share one store.
+    #[serde(default = "Store::default_prefix")]
+    pub prefix: String,
+}
+
+impl Store {
+    /// How a store is used where only its URL is given.
+    #[must_use]
+    pub fn at(url: impl Into<SecretString>) -> Self {
+        Self {
+            url: url.into(),
+            cluster: false,
+            ca: None,
+            timeout: Self::default_timeout(),
+            fail: Fail::default(),
+            prefix: Self::default_prefix(),
+        }
+    }
+
+    /// Whether it is shared by several instances.
+    #[must_use]
+    pub fn is_redis(&self) -> bool {
+        !self.url.expose_secret().starts_with("sqlite:")
+    }
+
+    fn default_timeout() -> Duration {
+        Duration::from_millis(100)
+    }
+
+    fn default_prefix() -> String {
+        "surgetank".to_owned()
+    }
+}
+
+/// What happens to limits while a shared store does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fail {
+    /// Each instance keeps the limits on its own: a user has them once for each instance.
+    #[default]
+    Local,
+    /// Nobody is limited.
+    Open,
+    /// Requests of limited users are refused.
+    Closed,
 }
 
 /// Does not show the URL: it may hold a password.
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("cluster", &self.cluster)
+            .field("ca", &self.ca)
+            .field("timeout", &self.timeout)
+            .field("fail", &self.fail)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }

@@ -1,115 +1,120 @@
-//! What a whole, plain answer says about its own end.
+//! What an answer says about itself: why it ended, and what it cost.
 
-use memchr::memmem;
+#[cfg(test)]
+mod tests;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Dialect, Endpoint, json};
+use super::{
+    Dialect, Endpoint, Finish, Usage, json,
+    meaning::{MAX_WORD_LEN, finish_word},
+    sieve::{Field, Sieve},
+    usage::Tally,
+};
 
-/// Longer words are none that is known.
-const MAX_WORD_LEN: usize = 64;
+/// What is known of one answer: of a whole one everything that its vendor tells, of a broken one
+/// what had arrived.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Tokens, where the vendor told them. A chat that streams does so only where the caller asked for it.
+    pub usage: Option<Usage>,
+    /// Why the model stopped, where it has said so; of several choices, a cut one counts first.
+    pub finish: Option<Finish>,
+    /// Events of a stream that held content. Most vendors send one a token, so where no usage was told
+    /// this is the best guess at the output.
+    pub content_events: u64,
+}
 
-#[derive(Default, Deserialize)]
-struct Answer<'a> {
-    #[serde(borrow)]
-    choices: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stop_reason: Option<&'a RawValue>,
-    #[serde(borrow)]
-    incomplete_details: Option<&'a RawValue>,
+impl Reading {
+    /// Whether the answer was cut by a limit.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.finish.is_some_and(Finish::is_truncated)
+    }
+}
+
+/// Reads a plain JSON answer in the pieces in which it arrives, holding none of them.
+#[derive(Debug, Clone)]
+pub struct AnswerReader {
+    dialect: Dialect,
+    sieve: Sieve,
+    tally: Tally,
+    finish: Option<Finish>,
+    /// Why a response of Responses is incomplete; it may come before its status or behind it.
+    incomplete: Option<Finish>,
 }
 
 #[derive(Default, Deserialize)]
-struct Reason<'a> {
-    #[serde(borrow)]
-    finish_reason: Option<&'a RawValue>,
+struct Details<'a> {
     #[serde(borrow)]
     reason: Option<&'a RawValue>,
 }
 
-/// Whether the answer was cut by its token limit or by the model's context. `body` is the plain JSON
-/// answer; anything else is not truncated.
-///
-/// Most answers are not, and are told apart by a search for the words without being parsed.
-#[must_use]
-pub fn is_truncated(dialect: Dialect, body: &[u8]) -> bool {
-    let words: &[&str] = match dialect.endpoint() {
-        Endpoint::ChatCompletions | Endpoint::Completions => &["length"],
-        Endpoint::Responses => &["max_output_tokens"],
-        Endpoint::Messages => &["max_tokens", "model_context_window_exceeded"],
-        Endpoint::Embeddings | Endpoint::Other => return false,
-    };
-    let quoted = |word: &&str| memmem::find(body, format!("\"{word}\"").as_bytes()).is_some();
-    if !words.iter().any(quoted) {
-        return false;
-    }
-    let answer: Answer<'_> = json::object(body).unwrap_or_default();
-    let says = |reason: Option<&RawValue>| {
-        json::text(reason, MAX_WORD_LEN).is_some_and(|reason| words.contains(&reason.as_ref()))
-    };
-    let choices = answer
-        .choices
-        .map(|choices| json::elements(choices.get().as_bytes()));
-    let any_choice = choices.unwrap_or_default().into_iter().any(|choice| {
-        let choice: Reason<'_> = json::object(choice.get().as_bytes()).unwrap_or_default();
-        says(choice.finish_reason)
-    });
-    let details: Reason<'_> = json::object_in(answer.incomplete_details);
-    any_choice || says(answer.stop_reason) || says(details.reason)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_answers_own_end_counts() {
-        let table: &[(Dialect, &str, bool)] = &[
-            (Dialect::MESSAGES, r#"{"stop_reason":"max_tokens"}"#, true),
-            (
-                Dialect::MESSAGES,
-                r#"{"stop_reason": "model_context_window_exceeded"}"#,
-                true,
-            ),
-            (
-                Dialect::MESSAGES,
-                r#"{"stop_reason":"end_turn","content":[{"text":"\"max_tokens\""}]}"#,
-                false,
-            ),
-            (
-                Dialect::MESSAGES,
-                r#"{"content":[{"stop_reason":"max_tokens"}],"stop_reason":"end_turn"}"#,
-                false,
-            ),
-            (
-                Dialect::CHAT_COMPLETIONS,
-                r#"{"choices":[{"finish_reason":"stop"},{"finish_reason":"length"}]}"#,
-                true,
-            ),
-            (
-                Dialect::CHAT_COMPLETIONS,
-                r#"{"choices":[{"finish_reason":"stop","length":"length"}]}"#,
-                false,
-            ),
-            (
-                Dialect::RESPONSES,
-                r#"{"incomplete_details":{"reason":"max_output_tokens"}}"#,
-                true,
-            ),
-            (
-                Dialect::RESPONSES,
-                r#"{"incomplete_details":null,"max_output_tokens":5}"#,
-                false,
-            ),
-            (
-                Dialect::OPENAI_OTHER,
-                r#"{"choices":[{"finish_reason":"length"}]}"#,
-                false,
-            ),
-            (Dialect::MESSAGES, r#"{"stop_reason":"max_tokens""#, false),
-        ];
-        for (dialect, body, expected) in table {
-            assert_eq!(is_truncated(*dialect, body.as_bytes()), *expected, "{body}");
+impl AnswerReader {
+    /// At an answer's beginning. Of an endpoint that is not known nothing is read.
+    #[must_use]
+    pub fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            sieve: Sieve::new(),
+            tally: Tally::default(),
+            finish: None,
+            incomplete: None,
         }
     }
+
+    /// Takes the next piece of the answer, in clear text.
+    pub fn see(&mut self, piece: &[u8]) {
+        let Self {
+            dialect,
+            sieve,
+            tally,
+            finish,
+            incomplete,
+        } = self;
+        let endpoint = dialect.endpoint();
+        if endpoint == Endpoint::Other {
+            return;
+        }
+        sieve.see(piece, |field, value| match (field, endpoint) {
+            (Field::Usage, _) => tally.note(value),
+            (Field::StopReason, Endpoint::Messages)
+            | (Field::FinishReason, Endpoint::ChatCompletions | Endpoint::Completions)
+            | (Field::Status, Endpoint::Responses) => {
+                let told = word(value).map(|word| finish_word(endpoint, &word));
+                *finish = Finish::of_several(*finish, told.flatten());
+            }
+            (Field::IncompleteDetails, Endpoint::Responses) => {
+                let details: Details<'_> = json::object(value).unwrap_or_default();
+                let reason = json::text(details.reason, MAX_WORD_LEN);
+                *incomplete = reason.map(|reason| Finish::of_incomplete(&reason));
+            }
+            _ => {}
+        });
+    }
+
+    /// What has been read so far.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        Reading {
+            usage: self.tally.usage(self.dialect),
+            finish: self.incomplete.or(self.finish),
+            content_events: 0,
+        }
+    }
+}
+
+/// Reads a plain JSON answer that is there as a whole.
+#[must_use]
+pub fn read(dialect: Dialect, body: &[u8]) -> Reading {
+    let mut reader = AnswerReader::new(dialect);
+    reader.see(body);
+    reader.reading()
+}
+
+/// The text of a short JSON string.
+fn word(value: &[u8]) -> Option<String> {
+    let value: &RawValue = serde_json::from_slice(value).ok()?;
+    json::text(Some(value), MAX_WORD_LEN).map(Into::into)
 }

@@ -1,4 +1,4 @@
-//! Whether a stream has said all that it had to say.
+//! Whether a stream has said all that it had to say, and what it has told of itself on the way.
 //!
 //! The official SDKs take a clean end of the connection for the end of the
 //! answer, whatever came before: an answer cut by a dying upstream looks like a
@@ -13,16 +13,21 @@
 //! * Of an endpoint that is not known, nothing can be said: whatever arrived is
 //!   taken for complete, because a false alarm would break what works.
 
-use super::{Dialect, End, Endpoint, Finish, Meaning, meaning::finished_choices};
+use super::{
+    Dialect, End, Endpoint, Finish, Meaning, Reading, meaning::finished_choices, usage::Tally,
+};
 use crate::stream::sse::Event;
 
-/// Follows one stream and knows whether it may end now.
+/// Follows one stream: knows whether it may end now, why its model stopped and what it cost.
 #[derive(Debug, Clone)]
 pub struct Ending {
-    endpoint: Endpoint,
+    dialect: Dialect,
     has_ended: bool,
     has_failed: bool,
     finish: Option<Finish>,
+    tally: Tally,
+    /// Events with content.
+    content_events: u64,
     /// The choices of a chat that have been seen, as bits.
     choices: u128,
     /// Those of them that have given their finish reason.
@@ -32,12 +37,14 @@ pub struct Ending {
 impl Ending {
     /// At the start of a stream of this dialect.
     #[must_use]
-    pub const fn new(dialect: Dialect) -> Self {
+    pub fn new(dialect: Dialect) -> Self {
         Self {
-            endpoint: dialect.endpoint(),
+            dialect,
             has_ended: false,
             has_failed: false,
             finish: None,
+            tally: Tally::default(),
+            content_events: 0,
             choices: 0,
             finished: 0,
         }
@@ -45,9 +52,10 @@ impl Ending {
 
     /// Takes note of the next event, given what it means in the same dialect.
     pub fn observe(&mut self, event: &Event, meaning: &Meaning) {
+        self.tally.observe(event);
         match meaning {
             Meaning::Finish(finish) => {
-                self.finish = Some(*finish);
+                self.finish = Finish::of_several(self.finish, Some(*finish));
                 self.observe_choices(event);
             }
             // Each choice of a chat begins with a role alone, so all are seen
@@ -62,14 +70,15 @@ impl Ending {
                 }
             }
             Meaning::Error(_) => self.has_failed = true,
-            Meaning::Content | Meaning::Other => {}
+            Meaning::Content => self.content_events += 1,
+            Meaning::Other => {}
         }
     }
 
     /// Whether the stream may end here without anything being lost.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        match self.endpoint {
+        match self.dialect.endpoint() {
             Endpoint::Messages | Endpoint::Responses => self.has_ended,
             Endpoint::ChatCompletions | Endpoint::Completions => {
                 self.has_ended || (self.finished != 0 && self.choices & !self.finished == 0)
@@ -82,7 +91,7 @@ impl Ending {
     /// proper end of the message tells.
     #[must_use]
     pub const fn has_said_its_end(&self) -> bool {
-        match self.endpoint {
+        match self.dialect.endpoint() {
             Endpoint::Embeddings | Endpoint::Other => self.has_ended,
             _ => self.is_complete(),
         }
@@ -95,15 +104,25 @@ impl Ending {
         self.has_failed
     }
 
-    /// Why the model stopped, if it has said so; of several choices, the last one's reason.
+    /// Why the model stopped, if it has said so; of several choices, a cut one counts first, then the last.
     #[must_use]
     pub const fn finish(&self) -> Option<Finish> {
         self.finish
     }
 
+    /// What the stream has told of itself so far.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        Reading {
+            usage: self.tally.usage(self.dialect),
+            finish: self.finish,
+            content_events: self.content_events,
+        }
+    }
+
     fn observe_choices(&mut self, event: &Event) {
         if matches!(
-            self.endpoint,
+            self.dialect.endpoint(),
             Endpoint::ChatCompletions | Endpoint::Completions
         ) {
             let (seen, finished) = finished_choices(event);

@@ -8,6 +8,7 @@
 //! * [`Dialect::detect`]: which API is this request for;
 //! * [`Ask::read`]: what does it ask for, and for whom;
 //! * [`errors::read`]: what does an error body mean;
+//! * [`AnswerReader`], and [`Ending`] for streams: why did an answer end, and what did it cost;
 //! * [`meaning()`]: what does one event of a stream mean, and [`Ending`]: is the stream whole;
 //! * [`reply::render`]: an answer of our own, in the caller's dialect;
 //! * [`errors::body`] and [`errors::frame`]: an error of our own, in the caller's dialect.
@@ -29,15 +30,19 @@ pub mod errors;
 mod json;
 mod meaning;
 pub mod reply;
+mod sieve;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod wire;
 
+pub use answer::{AnswerReader, Reading};
 pub use ask::{Ask, Private, Structured};
 pub use ending::Ending;
 pub use errors::{ErrorKind, ErrorSignal, ErrorSpec};
 pub use meaning::{End, Finish, Meaning, meaning};
 pub use reply::{Rendered, ReplyText};
+pub use usage::Usage;
 
 /// Whose conventions a request follows; compatible vendors count as the one they imitate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

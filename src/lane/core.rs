@@ -134,6 +134,15 @@ impl LaneCore {
         }
     }
 
+    /// Takes new settings and keeps what it has learned. The bounds of queue, window and retry quota are those it was
+    /// made with: they are nobody's settings.
+    pub fn retune(&mut self, settings: LaneSettings) {
+        self.gate.retune(settings.hint_cap, settings.tempo);
+        self.breaker.retune(settings.tempo);
+        self.pace.retune(settings.quota_share);
+        self.settings = settings;
+    }
+
     /// Releases the request at once if nobody waits and every door is open; otherwise as [`LaneCore::enqueue`].
     pub fn admit<R: Rng + ?Sized>(
         &mut self,
@@ -169,20 +178,15 @@ impl LaneCore {
         if let Some(reason) = self.refusal(now, &ticket) {
             return Err(self.refuse(now, &ticket, reason));
         }
-        let wait = self
-            .outlook(now, self.queue.ahead_of(user, ticket.retry.is_some()))
-            .wait();
+        let place = ticket.place();
+        let wait = self.outlook(now, self.queue.ahead_of(user, place)).wait();
         if now + wait >= ticket.gives_up() {
             return Err(self.refuse(now, &ticket, ticket.gives_up_for()));
         }
         let waiting = Waiting { ticket, since: now };
-        let id = if ticket.retry.is_some() {
-            self.queue.push_front(user, ticket.cost, waiting)
-        } else {
-            match self.queue.push(user, ticket.cost, waiting) {
-                Ok(id) => id,
-                Err(reason) => return Err(self.refuse(now, &ticket, reason)),
-            }
+        let id = match self.queue.push(user, place, ticket.cost, waiting) {
+            Ok(id) => id,
+            Err(reason) => return Err(self.refuse(now, &ticket, reason)),
         };
         self.expiries.insert((ticket.gives_up(), id));
         Ok(id)
@@ -361,6 +365,12 @@ impl LaneCore {
     #[must_use]
     pub fn live(&self) -> usize {
         self.sends.len()
+    }
+
+    /// True when a refusal or an outage has taught this lane something that a new one would have to find out again.
+    #[must_use]
+    pub fn has_learned(&self) -> bool {
+        self.gate.has_closed() || self.breaker.is_shut() || self.exhausted_until.is_some()
     }
 
     /// True when nothing waits and nothing is under way.

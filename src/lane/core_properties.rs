@@ -87,7 +87,9 @@ impl Observer {
         for (id, refused) in &bench.expired[self.gone..] {
             let ticket = self.waiting.remove(id).expect("it was waiting");
             prop_assert!(bench.now >= ticket.gives_up());
-            self.spent -= refused.retry.map_or(0.0, |token| f64::from(token.cost));
+            self.spent -= refused
+                .retry
+                .map_or(0.0, |token| f64::from(token.class.cost()));
         }
         self.gone = bench.expired.len();
         prop_assert_eq!(bench.core.live(), self.live.len());
@@ -141,7 +143,7 @@ impl Observer {
     fn ask(&mut self, bench: &mut Bench, user: UserKey, retry: bool, patience: Duration) {
         let draw = || bench.core.may_retry(bench.now, RetryClass::Throttle);
         let retry = retry.then(draw).flatten();
-        self.spent += retry.map_or(0.0, |token| f64::from(token.cost));
+        self.spent += retry.map_or(0.0, |token| f64::from(token.class.cost()));
         let patience_until = bench.now + patience;
         let ticket = Ticket {
             retry,
@@ -153,7 +155,11 @@ impl Observer {
             Ok(id) => {
                 self.waiting.insert(id, ticket);
             }
-            Err(refused) => self.spent -= refused.retry.map_or(0.0, |token| f64::from(token.cost)),
+            Err(refused) => {
+                self.spent -= refused
+                    .retry
+                    .map_or(0.0, |token| f64::from(token.class.cost()));
+            }
         }
         bench.poll();
     }
@@ -164,7 +170,9 @@ impl Observer {
         let id = ids[index.index(ids.len())];
         assert!(bench.core.cancel(bench.now, id));
         let ticket = self.waiting.remove(&id).expect("just found");
-        self.spent -= ticket.retry.map_or(0.0, |token| f64::from(token.cost));
+        self.spent -= ticket
+            .retry
+            .map_or(0.0, |token| f64::from(token.class.cost()));
         bench.poll();
     }
 
@@ -180,7 +188,7 @@ impl Observer {
             }
             Outcome::Served => {
                 let retry = bench.core.find(send).and_then(|send| send.retry);
-                self.given += retry.map_or(1.0, |token| f64::from(token.cost));
+                self.given += retry.map_or(1.0, |token| f64::from(token.class.cost()));
             }
             _ => {}
         }

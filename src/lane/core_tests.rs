@@ -328,6 +328,54 @@ fn a_retry_that_is_never_sent_costs_no_quota() {
     assert!((bench.core.snapshot(bench.now).retry_tokens - full).abs() < 1e-9);
 }
 
+/// With one place, so that every release is one turn: who was refused by the vendor goes next, whatever the round;
+/// who failed perhaps by its own doing waits for its user's next turn.
+#[test]
+fn a_turn_that_the_vendor_refused_is_given_back_and_one_that_failed_is_not() {
+    let outcomes = [
+        (THROTTLED, RetryClass::Throttle, true),
+        (
+            Outcome::Overloaded { hint: None },
+            RetryClass::Overload,
+            true,
+        ),
+        (Outcome::ConnectFailed, RetryClass::Unsent, true),
+        (FAULTY, RetryClass::Failure, false),
+    ];
+    for (outcome, class, is_next) in outcomes {
+        let mut bench = Bench::new(LaneSettings {
+            window_max: 1,
+            ..LaneSettings::default()
+        });
+        for user in [9, 1, 1, 2, 3] {
+            bench.ask(user).expect("taken");
+        }
+        let before = bench.last().send;
+        bench.result(before, Outcome::Served);
+        bench.end(before);
+        let first = bench.last();
+        let token = bench.core.may_retry(bench.now, class);
+        bench
+            .core
+            .on_result(bench.now, first.send, outcome, &[], &mut bench.rng);
+        let ticket = Ticket {
+            retry: token,
+            ..bench.ticket()
+        };
+        let again = bench
+            .core
+            .enqueue(bench.now, UserKey(1), ticket)
+            .expect("taken");
+        bench.end(first.send);
+        bench.run(Duration::from_secs(30));
+        assert_eq!(
+            bench.released[2].ticket == Some(again),
+            is_next,
+            "{class:?}"
+        );
+    }
+}
+
 #[test]
 fn a_released_request_that_is_never_sent_gives_everything_back() {
     let mut bench = bench();

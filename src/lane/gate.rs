@@ -79,6 +79,12 @@ impl Gate {
         }
     }
 
+    /// Takes new settings for the closings to come.
+    pub fn retune(&mut self, hint_cap: Duration, tempo: f64) {
+        self.hint_cap = hint_cap;
+        self.tempo = tempo;
+    }
+
     /// Whether a request may pass now.
     #[must_use]
     pub fn passage(&self, now: Instant) -> Passage {
@@ -161,6 +167,12 @@ impl Gate {
         if self.last_closing.is_none_or(|closing| sent_at > closing) {
             self.failures = 0;
         }
+    }
+
+    /// True when it ever closed: then there is a pace as well, or its beginning.
+    #[must_use]
+    pub const fn has_closed(&self) -> bool {
+        self.last_closing.is_some()
     }
 
     /// Throttles with no success between them.

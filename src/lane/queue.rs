@@ -7,7 +7,11 @@
 //! discipline is plain round robin.
 //!
 //! A request that leaves the queue, because its caller did or its time is over, is unlinked in O(1) and costs nobody a
-//! turn. A retry returns to the front of its own user's queue: it has waited already, and its user alone pays for it.
+//! turn.
+//!
+//! A retry has waited already. One that failed perhaps by its own doing returns to the front of its own user's queue, and
+//! its user alone pays for it. One that the upstream refused, so that nobody was served by its turn, has that turn still to
+//! come: it goes before the round and takes none of its user's turns. Users are then equal in answers, not in attempts.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -30,12 +34,25 @@ pub struct TicketId {
     serial: u64,
 }
 
+/// Where a request stands in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Behind all others of its user: a newcomer.
+    End,
+    /// Before all others of its user: a retry that pays for itself.
+    Front,
+    /// Before the round: a retry whose turn was taken in vain.
+    Owed,
+}
+
 /// Requests that wait, by user, with what the caller of the queue keeps for each.
 #[derive(Debug)]
 pub struct FairQueue<T> {
     nodes: Slab<Node<T>>,
     users: Slab<User>,
     by_key: HashMap<UserKey, usize>,
+    /// Those whose turn was taken in vain, of all users, first come first served.
+    owed: Line,
     /// The user whose turn it is; the others follow in a ring through their links.
     turn: Option<usize>,
     /// True when the user whose turn it is has been given its quantum for this turn.
@@ -50,19 +67,32 @@ pub struct FairQueue<T> {
 #[derive(Debug)]
 struct Node<T> {
     serial: u64,
-    user: usize,
+    line: LineOf,
     cost: u8,
     before: Option<usize>,
     after: Option<usize>,
     value: T,
 }
 
-#[derive(Debug)]
-struct User {
-    key: UserKey,
+/// Where a request waits.
+#[derive(Debug, Clone, Copy)]
+enum LineOf {
+    User(usize),
+    Owed(UserKey),
+}
+
+/// Requests one behind the other, linked through their nodes.
+#[derive(Debug, Default)]
+struct Line {
     first: Option<usize>,
     last: Option<usize>,
     waiting: usize,
+}
+
+#[derive(Debug)]
+struct User {
+    key: UserKey,
+    line: Line,
     deficit: i64,
     before: usize,
     after: usize,
@@ -76,6 +106,7 @@ impl<T> FairQueue<T> {
             nodes: Slab::new(),
             users: Slab::new(),
             by_key: HashMap::new(),
+            owed: Line::default(),
             turn: None,
             credited: false,
             costs: [0; MAX_COST as usize + 1],
@@ -97,7 +128,7 @@ impl<T> FairQueue<T> {
         self.nodes.is_empty()
     }
 
-    /// Users with something waiting.
+    /// Users with something waiting for their turn.
     #[must_use]
     pub fn users(&self) -> usize {
         self.users.len()
@@ -106,38 +137,42 @@ impl<T> FairQueue<T> {
     /// How many requests will be served before a new one of this user: as many rounds as it has waiting itself,
     /// and never more than all that wait. Exact when the others have at least as much waiting; too high otherwise.
     #[must_use]
-    pub fn ahead_of(&self, user: UserKey, at_front: bool) -> usize {
-        let own = match self.by_key.get(&user) {
-            Some(&index) if !at_front => self.users[index].waiting,
-            _ => 0,
+    pub fn ahead_of(&self, user: UserKey, place: Place) -> usize {
+        let own = match (place, self.by_key.get(&user)) {
+            (Place::Owed, _) => return self.owed.waiting,
+            (Place::End, Some(&index)) => self.users[index].line.waiting,
+            (Place::End, None) | (Place::Front, _) => 0,
         };
         let others = self.users.len() - usize::from(self.by_key.contains_key(&user));
-        ((own + 1) * others + own).min(self.nodes.len())
+        ((own + 1) * others + own + self.owed.waiting).min(self.nodes.len())
     }
 
-    /// Puts a request at the end of its user's queue.
-    pub fn push(&mut self, user: UserKey, cost: u8, value: T) -> Result<TicketId, RefuseReason> {
-        if self.nodes.len() >= self.per_lane {
-            return Err(RefuseReason::LaneQueueFull);
-        }
-        let waiting = self
-            .by_key
-            .get(&user)
-            .map_or(0, |&index| self.users[index].waiting);
-        if waiting >= self.per_user {
-            return Err(RefuseReason::UserQueueFull);
-        }
-        Ok(self.insert(user, cost, value, false))
-    }
-
-    /// Puts a retry at the front of its user's queue, whatever the bounds: it was admitted before, and what can come
+    /// Puts a request in its place. The bounds are for newcomers: a retry was admitted before, and how many can come
     /// back is bounded by what the window lets out.
-    pub fn push_front(&mut self, user: UserKey, cost: u8, value: T) -> TicketId {
-        self.insert(user, cost, value, true)
+    pub fn push(
+        &mut self,
+        user: UserKey,
+        place: Place,
+        cost: u8,
+        value: T,
+    ) -> Result<TicketId, RefuseReason> {
+        if place == Place::End {
+            if self.nodes.len() >= self.per_lane {
+                return Err(RefuseReason::LaneQueueFull);
+            }
+            let known = self.by_key.get(&user);
+            if known.is_some_and(|&index| self.users[index].line.waiting >= self.per_user) {
+                return Err(RefuseReason::UserQueueFull);
+            }
+        }
+        Ok(self.insert(user, place, cost, value))
     }
 
     /// Takes the next request in turn.
     pub fn pop(&mut self) -> Option<(TicketId, UserKey, T)> {
+        if let Some(first) = self.owed.first {
+            return Some(self.take(first));
+        }
         let mut turn = self.turn?;
         // Ends: a debt is at most MAX_COST deep, and each round adds at least one to every user's deficit.
         loop {
@@ -146,7 +181,7 @@ impl<T> FairQueue<T> {
                 self.credited = true;
             }
             let user = &self.users[turn];
-            let first = user.first?;
+            let first = user.line.first?;
             if i64::from(self.nodes[first].cost) <= user.deficit {
                 return Some(self.serve(turn, first));
             }
@@ -189,57 +224,70 @@ impl<T> FairQueue<T> {
     fn serve(&mut self, turn: usize, first: usize) -> (TicketId, UserKey, T) {
         let user = &mut self.users[turn];
         user.deficit -= i64::from(self.nodes[first].cost);
-        let key = user.key;
-        let next = user.first.and_then(|index| self.nodes[index].after);
+        let next = self.nodes[first].after;
         let goes_on =
             next.is_some_and(|next| i64::from(self.nodes[next].cost) <= self.users[turn].deficit);
         if !goes_on {
             self.turn = Some(self.users[turn].after);
             self.credited = false;
         }
-        let node = self.unlink(first);
-        (
-            TicketId {
-                index: first,
-                serial: node.serial,
-            },
-            key,
-            node.value,
-        )
+        self.take(first)
     }
 
-    fn insert(&mut self, key: UserKey, cost: u8, value: T, at_front: bool) -> TicketId {
+    fn take(&mut self, index: usize) -> (TicketId, UserKey, T) {
+        let key = match self.nodes[index].line {
+            LineOf::User(user) => self.users[user].key,
+            LineOf::Owed(key) => key,
+        };
+        let node = self.unlink(index);
+        let serial = node.serial;
+        (TicketId { index, serial }, key, node.value)
+    }
+
+    fn insert(&mut self, key: UserKey, place: Place, cost: u8, value: T) -> TicketId {
         let cost = cost.clamp(1, MAX_COST);
-        let user = self.user(key);
+        let line_of = match place {
+            Place::Owed => LineOf::Owed(key),
+            Place::Front | Place::End => {
+                self.costs[usize::from(cost)] += 1;
+                LineOf::User(self.user(key))
+            }
+        };
         self.serial += 1;
         let serial = self.serial;
         let index = self.nodes.insert(Node {
             serial,
-            user,
+            line: line_of,
             cost,
             before: None,
             after: None,
             value,
         });
-        let links = &mut self.users[user];
-        links.waiting += 1;
-        if at_front {
-            let after = links.first.replace(index);
-            links.last.get_or_insert(index);
+        let line = self.line(line_of);
+        line.waiting += 1;
+        if place == Place::Front {
+            let after = line.first.replace(index);
+            line.last.get_or_insert(index);
             self.nodes[index].after = after;
             if let Some(after) = after {
                 self.nodes[after].before = Some(index);
             }
         } else {
-            let before = links.last.replace(index);
-            links.first.get_or_insert(index);
+            let before = line.last.replace(index);
+            line.first.get_or_insert(index);
             self.nodes[index].before = before;
             if let Some(before) = before {
                 self.nodes[before].after = Some(index);
             }
         }
-        self.costs[usize::from(cost)] += 1;
         TicketId { index, serial }
+    }
+
+    fn line(&mut self, line: LineOf) -> &mut Line {
+        match line {
+            LineOf::User(user) => &mut self.users[user].line,
+            LineOf::Owed(_) => &mut self.owed,
+        }
     }
 
     /// The user's place in the ring; a new one enters behind everybody, just before the user whose turn it is.
@@ -253,9 +301,7 @@ impl<T> FairQueue<T> {
         let before = self.turn.map_or(new, |turn| self.users[turn].before);
         self.users.insert(User {
             key,
-            first: None,
-            last: None,
-            waiting: 0,
+            line: Line::default(),
             deficit: 0,
             before,
             after,
@@ -268,19 +314,20 @@ impl<T> FairQueue<T> {
 
     fn unlink(&mut self, index: usize) -> Node<T> {
         let node = self.nodes.remove(index);
-        self.costs[usize::from(node.cost)] -= 1;
         match node.before {
             Some(before) => self.nodes[before].after = node.after,
-            None => self.users[node.user].first = node.after,
+            None => self.line(node.line).first = node.after,
         }
         match node.after {
             Some(after) => self.nodes[after].before = node.before,
-            None => self.users[node.user].last = node.before,
+            None => self.line(node.line).last = node.before,
         }
-        let user = &mut self.users[node.user];
-        user.waiting -= 1;
-        if user.waiting == 0 {
-            self.forget(node.user);
+        self.line(node.line).waiting -= 1;
+        if let LineOf::User(user) = node.line {
+            self.costs[usize::from(node.cost)] -= 1;
+            if self.users[user].line.waiting == 0 {
+                self.forget(user);
+            }
         }
         node
     }

@@ -9,7 +9,19 @@ fn order(queue: &mut FairQueue<u32>) -> Vec<u32> {
 }
 
 fn push(queue: &mut FairQueue<u32>, user: u64, value: u32) -> TicketId {
-    queue.push(UserKey(user), 1, value).expect("within bounds")
+    queue
+        .push(UserKey(user), Place::End, 1, value)
+        .expect("within bounds")
+}
+
+fn retry(queue: &mut FairQueue<u32>, user: u64, value: u32) -> TicketId {
+    let pushed = queue.push(UserKey(user), Place::Front, 1, value);
+    pushed.expect("no bounds for retries")
+}
+
+fn owed(queue: &mut FairQueue<u32>, user: u64, value: u32) -> TicketId {
+    let pushed = queue.push(UserKey(user), Place::Owed, 1, value);
+    pushed.expect("no bounds for retries")
 }
 
 #[test]
@@ -21,8 +33,8 @@ fn users_take_turns_whatever_they_ask() {
     push(&mut queue, 2, 20);
     push(&mut queue, 3, 30);
     push(&mut queue, 3, 31);
-    assert_eq!(queue.ahead_of(UserKey(4), false), 3);
-    assert_eq!(queue.ahead_of(UserKey(2), false), 5);
+    assert_eq!(queue.ahead_of(UserKey(4), Place::End), 3);
+    assert_eq!(queue.ahead_of(UserKey(2), Place::End), 5);
     assert_eq!(order(&mut queue), [10, 20, 30, 11, 31, 12, 13, 14]);
     assert_eq!(queue.users(), 0);
 }
@@ -33,8 +45,32 @@ fn a_retry_goes_before_its_own_user_and_nobody_else() {
     push(&mut queue, 1, 10);
     push(&mut queue, 2, 20);
     push(&mut queue, 2, 21);
-    queue.push_front(UserKey(2), 1, 29);
+    retry(&mut queue, 2, 29);
     assert_eq!(order(&mut queue), [10, 29, 20, 21]);
+}
+
+#[test]
+fn a_turn_taken_in_vain_is_given_back_and_costs_its_user_no_other() {
+    let mut queue = FairQueue::new(50, 1_000);
+    for user in 1u32..=3 {
+        push(&mut queue, u64::from(user), 10 * user);
+        push(&mut queue, u64::from(user), 10 * user + 1);
+    }
+    assert_eq!(queue.pop().map(|(_, _, value)| value), Some(10));
+    owed(&mut queue, 1, 19);
+    owed(&mut queue, 4, 49);
+    assert_eq!(queue.ahead_of(UserKey(1), Place::Owed), 2);
+    assert_eq!(
+        queue.ahead_of(UserKey(2), Place::Front),
+        4,
+        "two owed, two other users"
+    );
+    assert_eq!(
+        queue.users(),
+        3,
+        "who is only owed a turn is not in the round"
+    );
+    assert_eq!(order(&mut queue), [19, 49, 20, 30, 11, 21, 31]);
 }
 
 #[test]
@@ -42,7 +78,7 @@ fn a_dear_request_costs_its_user_turns() {
     let mut queue = FairQueue::new(50, 1_000);
     for value in 0..3 {
         queue
-            .push(UserKey(1), 4, 10 + value)
+            .push(UserKey(1), Place::End, 4, 10 + value)
             .expect("within bounds");
     }
     for value in 0..8 {
@@ -60,16 +96,17 @@ fn bounds_hold_for_newcomers_but_not_for_retries() {
     push(&mut queue, 1, 0);
     push(&mut queue, 1, 1);
     assert_eq!(
-        queue.push(UserKey(1), 1, 2),
+        queue.push(UserKey(1), Place::End, 1, 2),
         Err(RefuseReason::UserQueueFull)
     );
     push(&mut queue, 2, 3);
     assert_eq!(
-        queue.push(UserKey(3), 1, 4),
+        queue.push(UserKey(3), Place::End, 1, 4),
         Err(RefuseReason::LaneQueueFull)
     );
-    queue.push_front(UserKey(1), 1, 5);
-    assert_eq!(queue.len(), 4);
+    retry(&mut queue, 1, 5);
+    owed(&mut queue, 1, 6);
+    assert_eq!(queue.len(), 5);
 }
 
 #[test]
@@ -92,7 +129,9 @@ fn a_turn_that_ends_by_leaving_does_not_cost_the_next_user_its_own() {
     let mut queue = FairQueue::new(50, 1_000);
     push(&mut queue, 1, 10);
     let second = push(&mut queue, 1, 11);
-    queue.push(UserKey(2), 4, 20).expect("within bounds");
+    queue
+        .push(UserKey(2), Place::End, 4, 20)
+        .expect("within bounds");
     push(&mut queue, 3, 30);
     assert_eq!(queue.pop().map(|(_, _, value)| value), Some(10));
     // User 1 is in the middle of a turn of four when its last request leaves.
@@ -119,6 +158,7 @@ fn a_correction_delays_its_user_and_is_bounded() {
 enum Step {
     Push(u64),
     Retry(u64),
+    Owed(u64),
     Pop,
     Remove(prop::sample::Index),
 }
@@ -127,6 +167,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (0u64..6).prop_map(Step::Push),
         1 => (0u64..6).prop_map(Step::Retry),
+        1 => (0u64..6).prop_map(Step::Owed),
         3 => Just(Step::Pop),
         1 => any::<prop::sample::Index>().prop_map(Step::Remove),
     ];
@@ -134,23 +175,30 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Against a plain model: each user's own order is kept, and nobody waits for more than one turn of each other user.
+    /// Against a plain model: each user's own order is kept, and nobody waits for more than one turn of each other user,
+    /// beside those that are owed.
     #[test]
     fn nobody_waits_for_more_than_the_others_turns(steps in steps()) {
         let mut queue = FairQueue::new(50, 1_000);
         let mut model: BTreeMap<u64, VecDeque<(TicketId, u32)>> = BTreeMap::new();
+        let mut owing: VecDeque<(TicketId, u32)> = VecDeque::new();
         // By waiting user: how often each other user was served since it has been waiting or was served itself.
         let mut turns: BTreeMap<u64, BTreeMap<u64, u32>> = BTreeMap::new();
         for (value, step) in (0u32..).zip(steps) {
             match step {
-                Step::Push(user) => if let Ok(id) = queue.push(UserKey(user), 1, value) {
+                Step::Push(user) => if let Ok(id) = queue.push(UserKey(user), Place::End, 1, value) {
                     model.entry(user).or_default().push_back((id, value));
                     turns.entry(user).or_default();
                 },
                 Step::Retry(user) => {
-                    let id = queue.push_front(UserKey(user), 1, value);
+                    let id = retry(&mut queue, user, value);
                     model.entry(user).or_default().push_front((id, value));
                     turns.entry(user).or_default();
+                }
+                Step::Owed(user) => owing.push_back((owed(&mut queue, user, value), value)),
+                Step::Pop if !owing.is_empty() => {
+                    let popped = queue.pop().map(|(id, _, value)| (id, value));
+                    prop_assert_eq!(popped, owing.pop_front());
                 }
                 Step::Pop => match queue.pop() {
                     None => prop_assert!(model.is_empty()),
@@ -174,6 +222,10 @@ proptest! {
                     }
                 },
                 Step::Remove(index) => {
+                    if index.index(2) == 0 && let Some((id, value)) = owing.pop_back() {
+                        prop_assert_eq!(queue.remove(id), Some(value));
+                        continue;
+                    }
                     let all: Vec<_> = model.iter().flat_map(|(user, own)| own.iter().map(|entry| (*user, *entry))).collect();
                     if all.is_empty() { continue; }
                     let (user, (id, value)) = all[index.index(all.len())];
@@ -187,7 +239,7 @@ proptest! {
                     }
                 }
             }
-            prop_assert_eq!(queue.len(), model.values().map(VecDeque::len).sum::<usize>());
+            prop_assert_eq!(queue.len(), model.values().map(VecDeque::len).sum::<usize>() + owing.len());
             prop_assert_eq!(queue.users(), model.len());
         }
     }
@@ -200,8 +252,8 @@ proptest! {
         let mut without = FairQueue::new(100, 1_000);
         let mut ids = Vec::new();
         for (value, (user, cost)) in (0u32..).zip(&pushes) {
-            let id = with.push(UserKey(*user), *cost, value).expect("within bounds");
-            if *user == leaver { ids.push(id); } else { without.push(UserKey(*user), *cost, value).expect("within bounds"); }
+            let id = with.push(UserKey(*user), Place::End, *cost, value).expect("within bounds");
+            if *user == leaver { ids.push(id); } else { without.push(UserKey(*user), Place::End, *cost, value).expect("within bounds"); }
         }
         // In the middle of somebody's turn, too.
         for _ in 0..popped {

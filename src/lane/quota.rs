@@ -16,8 +16,10 @@ const EARNED: f64 = 1.0;
 /// What kind of failure a retry follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RetryClass {
-    /// The server failed or was overloaded.
+    /// The server failed, perhaps by this request's own doing.
     Failure,
+    /// The server said that it is too busy.
+    Overload,
     /// The server said that the quota is spent. Cheaper, because the gate makes such retries orderly.
     Throttle,
     /// The request never reached the server.
@@ -29,8 +31,18 @@ impl RetryClass {
     #[must_use]
     pub const fn cost(self) -> u32 {
         match self {
-            Self::Failure => 14,
+            Self::Failure | Self::Overload => 14,
             Self::Throttle | Self::Unsent => 5,
+        }
+    }
+
+    /// Whether the failed attempt's turn in the queue is given back: nobody was served by it, and it was not the request's
+    /// own doing. Without that, whoever meets a refusal waits a whole round more than all others.
+    #[must_use]
+    pub const fn keeps_turn(self) -> bool {
+        match self {
+            Self::Throttle | Self::Overload | Self::Unsent => true,
+            Self::Failure => false,
         }
     }
 }
@@ -40,7 +52,7 @@ impl RetryClass {
 /// It goes into the retry's ticket. If the retry is served, or never sent, the lane puts the tokens back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryToken {
-    pub(super) cost: u32,
+    pub(super) class: RetryClass,
 }
 
 /// The bucket.
@@ -71,17 +83,17 @@ impl RetryQuota {
             return None;
         }
         self.tokens -= f64::from(cost);
-        Some(RetryToken { cost })
+        Some(RetryToken { class })
     }
 
     /// A request was served: a retry returns its cost, a first try earns a token.
     pub fn on_served(&mut self, retry: Option<RetryToken>) {
-        self.put(retry.map_or(EARNED, |token| f64::from(token.cost)));
+        self.put(retry.map_or(EARNED, |token| f64::from(token.class.cost())));
     }
 
     /// A retry was never sent.
     pub fn refund(&mut self, token: RetryToken) {
-        self.put(f64::from(token.cost));
+        self.put(f64::from(token.class.cost()));
     }
 
     /// Tokens left.

@@ -63,7 +63,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => prop_oneof![Just(RetryClass::Failure), Just(RetryClass::Throttle), Just(RetryClass::Unsent)]
+        3 => prop_oneof![Just(RetryClass::Failure), Just(RetryClass::Overload), Just(RetryClass::Throttle), Just(RetryClass::Unsent)]
             .prop_map(Step::Retry),
         1 => Just(Step::ServedFirst),
         1 => Just(Step::ServedRetry),
@@ -80,13 +80,13 @@ proptest! {
         for step in steps {
             match step {
                 Step::Retry(class) => if let Some(token) = quota.withdraw(now, class) {
-                    spent += f64::from(token.cost);
+                    spent += f64::from(token.class.cost());
                     out.push(token);
                 },
                 Step::ServedFirst => { quota.on_served(None); given += 1.0; }
                 Step::ServedRetry => if let Some(token) = out.pop() {
                     quota.on_served(Some(token));
-                    given += f64::from(token.cost);
+                    given += f64::from(token.class.cost());
                 },
                 Step::Pass(ms) => {
                     now += Duration::from_millis(ms);

@@ -41,7 +41,8 @@ const LOW: f64 = 0.1;
 const LOW_REQUESTS: f64 = 4.0;
 /// Resets may be told in whole seconds; a smaller movement says nothing.
 const READABLE: f64 = 3.0;
-/// Longer resets are not waited for: daily quotas end in a 429 and a fallback, not in a silent day.
+/// Reports with longer resets advise nothing. A day's quota that is nearly spent would otherwise be stretched over the
+/// rest of the day, and whoever calls now would wait for tomorrow's callers: it is used up, and ends in a 429 and a fallback.
 const LONGEST_HOLD: Duration = Duration::from_mins(1);
 /// Limits followed at a time. The common vendors send up to four.
 const FAMILIES: usize = 4;
@@ -74,6 +75,10 @@ impl Reports {
             families: Vec::new(),
             quota_share: quota_share.clamp(0.001, 1.0),
         }
+    }
+
+    pub(super) fn retune(&mut self, quota_share: f64) {
+        self.quota_share = quota_share.clamp(0.001, 1.0);
     }
 
     pub(super) fn update(&mut self, now: Instant, reports: &[QuotaReport]) {
@@ -161,22 +166,18 @@ impl Family {
 
     fn advice(&self, now: Instant, quota_share: f64) -> Advice {
         let (at, report) = self.latest;
-        let reset_at = at + report.reset;
-        if now >= reset_at
+        if report.reset > LONGEST_HOLD
             || report.remaining >= (report.limit * LOW).max(LOW_REQUESTS * report.per_request)
         {
             return Advice::None;
         }
+        let Some(reset_at) = at.checked_add(report.reset).filter(|end| now < *end) else {
+            return Advice::None;
+        };
         let refill = report.refill() * quota_share / report.per_request;
         match self.kind {
             Kind::Rolling => Advice::Rate(refill),
-            Kind::Fixed if report.remaining < report.per_request => {
-                if report.reset <= LONGEST_HOLD {
-                    Advice::HoldUntil(reset_at)
-                } else {
-                    Advice::None
-                }
-            }
+            Kind::Fixed if report.remaining < report.per_request => Advice::HoldUntil(reset_at),
             Kind::Fixed | Kind::Unknown => {
                 let left = report.reset.as_secs_f64().max(0.001);
                 Advice::Rate(

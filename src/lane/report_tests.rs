@@ -116,29 +116,57 @@ fn placeholders_are_ignored() {
     }
 }
 
+/// What is left of a day's quota serves whoever comes now, whatever kind of quota it is, and down to the last request.
 #[test]
-fn a_day_is_not_waited_for() {
-    let (start, mut reports) = (Instant::now(), Reports::new(1.0));
-    for second in 0..10 {
-        let now = f64::from(second);
-        reports.update(
-            at(start, now),
-            &[report(1_000.0, 900.0 - 100.0 * now, 86_400.0 - now)],
-        );
+fn a_days_quota_is_not_stretched_over_the_day() {
+    let fixed = |now: f64| report(1_000.0, 900.0 - 100.0 * now, 86_400.0 - now);
+    let rolling = |now: f64| {
+        let spent = 900.0 + 10.0 * now;
+        report(1_000.0, 1_000.0 - spent, spent * 86.4)
+    };
+    let (kinds, start) = (
+        [fixed, rolling] as [fn(f64) -> QuotaReport; 2],
+        Instant::now(),
+    );
+    for (kind, told) in [Kind::Fixed, Kind::Rolling].into_iter().zip(kinds) {
+        let mut reports = Reports::new(1.0);
+        for second in 0..10 {
+            let now = at(start, f64::from(second));
+            reports.update(now, &[told(f64::from(second))]);
+            assert_eq!(
+                reports.advice(now),
+                Advice::None,
+                "{kind:?}, second {second}"
+            );
+        }
+        assert_eq!(reports.families[0].kind, kind);
     }
-    assert_eq!(reports.families[0].kind, Kind::Fixed);
+    let mut reports = Reports::new(1.0);
+    reports.update(start, &[report(200.0, 1.0, 7_000.0)]);
+    assert_eq!(reports.advice(start), Advice::None, "at the first word");
+}
+
+#[test]
+fn a_reset_beyond_all_time_is_no_advice() {
+    let (start, mut reports) = (Instant::now(), Reports::new(1.0));
+    let endless = QuotaReport {
+        reset: Duration::MAX,
+        ..report(60.0, 0.0, 1.0)
+    };
+    reports.update(start, &[endless]);
+    reports.update(at(start, 9.0), &[endless]);
     assert_eq!(reports.advice(at(start, 9.0)), Advice::None);
 }
 
 proptest! {
     #[test]
     fn any_headers_give_usable_advice(
-        raw in prop::collection::vec((any::<f64>(), any::<f64>(), 0u64..u64::MAX / 2_000, any::<f64>(), 0u64..100_000), 0..50),
+        raw in prop::collection::vec((any::<f64>(), any::<f64>(), prop_oneof![0u64..120, any::<u64>()], any::<f64>(), 0u64..100_000), 0..50),
     ) {
         let (mut now, mut reports) = (Instant::now(), Reports::new(1.0));
         for (limit, remaining, reset, per_request, passed) in raw {
             now += Duration::from_millis(passed);
-            let reset = Duration::from_secs(reset % 100_000_000);
+            let reset = Duration::from_secs(reset);
             reports.update(now, &[QuotaReport { limit, remaining, reset, per_request }]);
             if let Advice::Rate(rate) = reports.advice(now) {
                 prop_assert!(rate >= 0.0 && !rate.is_nan());

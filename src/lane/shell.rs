@@ -116,6 +116,11 @@ impl Lane {
         self.lock().core.correct_cost(user, extra);
     }
 
+    /// Takes new settings and keeps what it has learned; see [`LaneCore::retune`].
+    pub fn retune(&self, settings: &LaneSettings) {
+        self.tell(|core, _| core.retune(settings.clone()));
+    }
+
     /// Refuses all who wait and all who come; live responses go on.
     pub fn drain(&self) {
         let mut inner = self.lock();
@@ -133,6 +138,12 @@ impl Lane {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.lock().core.is_idle()
+    }
+
+    /// True when a refusal or an outage has taught this lane something that a new one would have to find out again.
+    #[must_use]
+    pub fn has_learned(&self) -> bool {
+        self.lock().core.has_learned()
     }
 
     fn enter(

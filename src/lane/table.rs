@@ -2,7 +2,10 @@
 //!
 //! Vendors count quotas by credential and model, so a lane is keyed by upstream, credential and model, and one model's
 //! trouble does not slow another. The caller chooses the model's name, so the number of lanes must be bounded against
-//! callers who invent names: idle lanes leave, and when all are busy, newcomers of an upstream share one lane.
+//! callers who invent names. In a full table idle lanes make room, those that have learned nothing before all others:
+//! a name invented yesterday must not push out what a real storm has taught. Lanes in use never leave; when all are,
+//! newcomers of an upstream share a few lanes, dealt by credential, so that who floods the table with names shares
+//! with itself and few others.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,8 +18,12 @@ use super::settings::LaneSettings;
 use super::shell::Lane;
 use super::snapshot::Snapshot;
 
-/// Lanes at most, beside one shared lane for each upstream.
+/// Lanes at most, beside the shared lanes of each upstream.
 const DEFAULT_LANES: usize = 1_024;
+/// Shared lanes of each upstream, among which the credentials of those who found the table full are dealt.
+const SHARED: u128 = 16;
+/// A sweep of a full table frees this part of it, as far as idle lanes that have learned nothing allow.
+const FREED: usize = 16;
 /// An idle lane is kept this long for what it has learned.
 const IDLE_FOR: Duration = Duration::from_mins(15);
 /// A full table is not searched for idle lanes more often than this.
@@ -25,12 +32,23 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// What a quota is bound to. Fingerprints only: neither credential nor model name can be read from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneKey {
-    /// The upstream's index in the configuration.
+    /// The upstream's number.
     pub upstream: usize,
     /// The credential's fingerprint.
     pub credential: u128,
     /// The model name's hash; 0 for requests that name none.
     pub model: u64,
+}
+
+impl LaneKey {
+    /// The key of the shared lane that stands in for this one in a full table.
+    fn shared(self) -> Self {
+        Self {
+            upstream: self.upstream,
+            credential: self.credential % SHARED,
+            model: 0,
+        }
+    }
 }
 
 /// All lanes.
@@ -41,8 +59,8 @@ pub struct LaneTable {
 
 struct Inner {
     lanes: HashMap<LaneKey, Entry>,
-    /// By upstream: the lane of those who found the table full.
-    shared: HashMap<usize, Arc<Lane>>,
+    /// By upstream and part of the credentials: the lanes of those who found the table full.
+    shared: HashMap<LaneKey, Arc<Lane>>,
     swept: Option<Instant>,
     draining: bool,
 }
@@ -59,7 +77,7 @@ impl Default for LaneTable {
 }
 
 impl LaneTable {
-    /// A table of at most `max` lanes, beside one shared lane for each upstream.
+    /// A table of at most `max` lanes, beside the shared lanes of each upstream.
     #[must_use]
     pub fn new(max: usize) -> Self {
         let inner = Inner {
@@ -95,7 +113,7 @@ impl LaneTable {
             Arc::new(lane)
         };
         if inner.lanes.len() >= self.max {
-            return Arc::clone(inner.shared.entry(key.upstream).or_insert_with(make));
+            return Arc::clone(inner.shared.entry(key.shared()).or_insert_with(make));
         }
         let lane = make();
         inner.lanes.insert(
@@ -108,7 +126,7 @@ impl LaneTable {
         lane
     }
 
-    /// Every lane's state, shared ones with a credential and model of 0, in the order of their keys.
+    /// Every lane's state in the order of their keys; shared ones with a model of 0 and a credential below 16.
     #[must_use]
     pub fn snapshots(&self) -> Vec<(LaneKey, Snapshot)> {
         let mut lanes = self.lanes();
@@ -117,6 +135,21 @@ impl LaneTable {
             .into_iter()
             .map(|(key, lane)| (key, lane.snapshot()))
             .collect()
+    }
+
+    /// Forgets the lanes that `keep` does not want. Who is in one of them stays in it.
+    pub fn retain(&self, keep: impl Fn(&LaneKey) -> bool) {
+        let mut inner = self.lock();
+        inner.lanes.retain(|key, _| keep(key));
+        inner.shared.retain(|key, _| keep(key));
+    }
+
+    /// Gives all lanes of an upstream new settings.
+    pub fn retune(&self, upstream: usize, settings: &LaneSettings) {
+        let lanes = self.lanes().into_iter();
+        for (_, lane) in lanes.filter(|(key, _)| key.upstream == upstream) {
+            lane.retune(settings);
+        }
     }
 
     /// Drains every lane, and those that are still to come.
@@ -133,17 +166,9 @@ impl LaneTable {
             .lanes
             .iter()
             .map(|(key, entry)| (*key, Arc::clone(&entry.lane)));
-        let shared = inner.shared.iter().map(|(upstream, lane)| {
-            (
-                LaneKey {
-                    upstream: *upstream,
-                    credential: 0,
-                    model: 0,
-                },
-                Arc::clone(lane),
-            )
-        });
-        own.chain(shared).collect()
+        let shared = &inner.shared;
+        own.chain(shared.iter().map(|(key, lane)| (*key, Arc::clone(lane))))
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -152,30 +177,35 @@ impl LaneTable {
 }
 
 impl Inner {
-    /// Makes room: lanes unused for long leave, or else the one that is unused for longest.
+    /// Makes room. Lanes unused for long leave; then idle ones that have learned nothing, the longest unused first;
+    /// and where there is none of those, the one other idle lane that is unused for longest.
     fn sweep(&mut self, now: Instant, max: usize) {
-        if self
-            .swept
-            .is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP_EVERY)
-        {
+        let since = |then| now.saturating_duration_since(then);
+        if self.swept.is_some_and(|swept| since(swept) < SWEEP_EVERY) {
             return;
         }
         self.swept = Some(now);
-        // A lane that somebody else holds is in use, or about to be.
-        let is_idle = |entry: &Entry| Arc::strong_count(&entry.lane) == 1 && entry.lane.is_idle();
-        self.lanes.retain(|_, entry| {
-            now.saturating_duration_since(entry.used) < IDLE_FOR || !is_idle(entry)
-        });
-        if self.lanes.len() < max {
-            return;
+        self.lanes
+            .retain(|_, entry| since(entry.used) < IDLE_FOR || !entry.is_idle());
+        let mut leaving: Vec<_> = self
+            .lanes
+            .iter()
+            .filter(|(_, entry)| entry.is_idle())
+            .map(|(key, entry)| (entry.lane.has_learned(), entry.used, *key))
+            .collect();
+        leaving.sort_unstable();
+        let excess = (self.lanes.len() + (max / FREED).max(1)).saturating_sub(max);
+        let blank = leaving.iter().take_while(|(learned, ..)| !learned).count();
+        for (.., key) in leaving.iter().take(excess.min(blank.max(1))) {
+            self.lanes.remove(key);
         }
-        let idle = self.lanes.iter().filter(|(_, entry)| is_idle(entry));
-        if let Some(oldest) = idle
-            .min_by_key(|(_, entry)| entry.used)
-            .map(|(key, _)| *key)
-        {
-            self.lanes.remove(&oldest);
-        }
+    }
+}
+
+impl Entry {
+    /// A lane that somebody else holds is in use, or about to be.
+    fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.lane) == 1 && self.lane.is_idle()
     }
 }
 

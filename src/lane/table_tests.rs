@@ -1,3 +1,4 @@
+use super::super::outcome::Outcome;
 use super::super::queue::UserKey;
 use super::super::shell::Request;
 use super::*;
@@ -67,6 +68,40 @@ async fn a_lane_in_somebodys_hands_does_not_leave() {
     assert_eq!(models, [0, 3], "and the lane that stood in for it stays");
 }
 
+async fn throttle(lane: &Arc<Lane>) {
+    let permit = lane.admit(request()).await.expect("admitted");
+    permit.report(Outcome::Throttled { hint: None }, &[]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_learned_outlives_names_that_are_invented() {
+    let table = LaneTable::new(32);
+    throttle(&lane(&table, 0)).await;
+    for model in 1..1_000 {
+        tokio::time::advance(Duration::from_millis(100)).await;
+        lane(&table, model);
+        assert!(table.snapshots().len() <= 33, "and one that is shared");
+    }
+    tokio::time::advance(IDLE_FOR / 2).await;
+    let throttles = || lane(&table, 0).snapshot().counters.throttled;
+    assert_eq!(throttles(), 1);
+    tokio::time::advance(IDLE_FOR).await;
+    lane(&table, 1_000);
+    assert_eq!(throttles(), 0, "in the end it leaves");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_have_learned_one_leaves_for_a_newcomer_and_no_more() {
+    let table = LaneTable::new(64);
+    for model in 0..64 {
+        throttle(&lane(&table, model)).await;
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    lane(&table, 64);
+    let models: Vec<_> = table.snapshots().iter().map(|(key, _)| key.model).collect();
+    assert_eq!(models, (1..=64).collect::<Vec<_>>());
+}
+
 #[tokio::test(start_paused = true)]
 async fn when_all_are_busy_newcomers_share_a_lane() {
     let table = LaneTable::new(1);
@@ -79,6 +114,28 @@ async fn when_all_are_busy_newcomers_share_a_lane() {
         lane(&table, model);
     }
     assert_eq!(table.snapshots().len(), 2, "invented names make no lanes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_floods_the_table_shares_with_itself_and_few_others() {
+    let table = LaneTable::new(1);
+    let busy = lane(&table, 1);
+    let _permit = busy.admit(request()).await.expect("admitted");
+    let of = |upstream, credential| {
+        let key = LaneKey {
+            upstream,
+            credential,
+            model: 7,
+        };
+        table.lane(key, &LaneSettings::default())
+    };
+    assert!(!Arc::ptr_eq(&of(1, 2), &of(1, 3)));
+    assert!(!Arc::ptr_eq(&of(1, 2), &of(2, 2)));
+    for credential in 0..1_000 {
+        of(1, credential);
+    }
+    // One of its own, sixteen that are shared, and that of another upstream.
+    assert_eq!(table.snapshots().len(), 18, "invented keys make no lanes");
 }
 
 #[test]

@@ -217,6 +217,7 @@ fn kind_of(class: Class) -> RetryClass {
     match class {
         Class::Unsent => RetryClass::Unsent,
         Class::Throttled => RetryClass::Throttle,
+        Class::Overloaded => RetryClass::Overload,
         _ => RetryClass::Failure,
     }
 }

@@ -210,8 +210,7 @@ async fn judge(
     } else if parts.status == StatusCode::OK && judging.should_be_whole(&parts, &body) {
         judging.whole(parts, body).await
     } else {
-        let relay = judging.relay(body, VecDeque::new(), None, None);
-        Ok(served(Response::from_parts(parts, relay)))
+        Ok(judging.passing(parts, body))
     }
 }
 
@@ -254,7 +253,7 @@ impl Judging<'_> {
         held: VecDeque<Bytes>,
         reserved: Option<Reservation>,
         watch: Option<Watch>,
-    ) -> Body {
+    ) -> Relay {
         Relay::new(
             body,
             held,
@@ -264,7 +263,6 @@ impl Judging<'_> {
             self.with.lifecycle.clone(),
             self.call.clone(),
         )
-        .boxed_unsync()
     }
 
     async fn error_status(&self, parts: Parts, mut body: Incoming) -> Attempted {
@@ -291,7 +289,7 @@ impl Judging<'_> {
                 .as_ref()
                 .map(|signal| signal_of(signal.kind)),
         };
-        let relay = self.relay(body, inspected.read, None, None);
+        let relay = self.relay(body, inspected.read, None, None).boxed_unsync();
         Ok(Answer {
             response: Response::from_parts(parts, relay),
             verdict: triage(&outcome),

@@ -24,7 +24,7 @@ use crate::{
     body::BodyError,
     budget::Reservation,
     call::Call,
-    dialect::{ErrorKind, errors},
+    dialect::{AnswerReader, ErrorKind, errors},
     server::Lifecycle,
 };
 
@@ -51,6 +51,8 @@ pub struct Relay {
     /// For what is held.
     reserved: Option<Reservation>,
     watch: Option<Watch>,
+    /// Of an answer that is no stream.
+    reader: Option<AnswerReader>,
     patience: Patience,
     last_piece: Instant,
     timer: Pin<Box<Sleep>>,
@@ -92,6 +94,7 @@ impl Relay {
             held,
             reserved,
             watch,
+            reader: None,
             patience,
             last_piece: now,
             timer,
@@ -99,6 +102,13 @@ impl Relay {
             call,
             state: State::Passing,
         }
+    }
+
+    /// Goes on reading an answer that is no stream. `reader` has already seen what is held.
+    #[must_use]
+    pub fn read_by(mut self, reader: Option<AnswerReader>) -> Self {
+        self.reader = reader;
+        self
     }
 
     /// The answer broke: says so in the stream where that is possible, and aborts.
@@ -171,8 +181,8 @@ impl Relay {
         match next {
             Some(Ok(frame)) => {
                 self.last_piece = Instant::now();
-                if let (Some(watch), Some(data)) = (&mut self.watch, frame.data_ref()) {
-                    watch.see(data);
+                if let Some(data) = frame.data_ref() {
+                    self.see(data);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -185,10 +195,16 @@ impl Relay {
         }
     }
 
-    fn end(&mut self) -> Polled {
-        if self.watch.as_ref().is_some_and(Watch::is_truncated) {
-            self.call.journal().truncated = true;
+    fn see(&mut self, data: &Bytes) {
+        if let Some(watch) = &mut self.watch {
+            watch.see(data);
         }
+        if let Some(reader) = &mut self.reader {
+            reader.see(data);
+        }
+    }
+
+    fn end(&mut self) -> Polled {
         self.state = State::Ended;
         Poll::Ready(None)
     }
@@ -237,6 +253,17 @@ impl http_body::Body for Relay {
         }
         hint.set_lower(hint.lower() + held);
         hint
+    }
+}
+
+/// However the answer ended, and also if its caller left: what it has told until then is noted.
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let of_stream = self.watch.as_ref().map(Watch::reading);
+        let reading = of_stream.or_else(|| self.reader.as_ref().map(AnswerReader::reading));
+        if let Some(reading) = reading {
+            self.call.note_answer(reading);
+        }
     }
 }
 

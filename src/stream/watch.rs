@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::sse::{FrameKind, Framer};
-use crate::dialect::{self, Dialect, Ending, Endpoint, Meaning};
+use crate::dialect::{self, Dialect, Ending, Endpoint, Meaning, Reading};
 
 /// The longest event that is looked at. Longer ones pass unread; the watch then no longer knows
 /// whether the answer is complete until the next event tells it.
@@ -97,12 +97,10 @@ impl Watch {
         self.dialect.endpoint() != Endpoint::Responses && self.ending.has_failed()
     }
 
-    /// Whether the answer said that its token limit has cut it.
+    /// What the answer has told of itself so far.
     #[must_use]
-    pub fn is_truncated(&self) -> bool {
-        self.ending
-            .finish()
-            .is_some_and(dialect::Finish::is_truncated)
+    pub fn reading(&self) -> Reading {
+        self.ending.reading()
     }
 
     /// Whether an event of ours can stand here: not inside an event of the vendor's.

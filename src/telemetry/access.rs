@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use super::Metrics;
 use crate::{
     body::{Body, BodyError},
-    call::{Call, CallId},
+    call::{Call, CallId, Journal},
+    dialect::Finish,
 };
 
 /// What became of a request, as its caller would put it.
@@ -145,7 +146,12 @@ impl Report {
             gave_up = journal.gave_up,
             substituted = journal.substituted,
             broken_by = self.broken_by,
-            truncated = journal.truncated.then_some(true),
+            model = self.model(&journal),
+            finish = journal.answer.finish.map(Finish::as_str),
+            truncated = journal.answer.is_truncated().then_some(true),
+            tokens_in = journal.used.map(|used| used.input),
+            tokens_cached = journal.used.map(|used| used.cached_input),
+            tokens_out = journal.used.map(|used| used.output),
             bytes_out = self.bytes_out,
             duration_ms,
             "request"
@@ -172,18 +178,44 @@ impl Report {
         let Some(upstream) = &journal.upstream else {
             return;
         };
-        if journal.truncated {
-            self.metrics
-                .truncated
-                .with_label_values(&[call.route.name(), upstream.name.as_ref()])
-                .inc();
-        }
+        self.count_answer(call, &journal, &upstream.name);
         if let Some(cause) = self.broken_by {
             self.metrics
                 .broken
                 .with_label_values(&[upstream.name.as_ref(), cause])
                 .inc();
         }
+    }
+}
+
+impl Report {
+    /// What the upstream's answer told of itself. A name that no upstream has answered to is no label.
+    fn count_answer(&self, call: &Call, journal: &Journal, upstream: &str) {
+        let (Some(model), route) = (self.model(journal), call.route.name()) else {
+            return;
+        };
+        if let Some(finish) = journal.answer.finish {
+            let labels = [route, model, finish.as_str()];
+            self.metrics.answers.with_label_values(&labels).inc();
+        }
+        if journal.answer.is_truncated() {
+            let labels = [route, upstream, model];
+            self.metrics.truncated.with_label_values(&labels).inc();
+        }
+        if let Some(used) = &journal.used {
+            self.metrics.used(route, model, used);
+        }
+    }
+
+    /// The model that has answered, as a label; `None` where none has.
+    fn model<'a>(&'a self, journal: &'a Journal) -> Option<&'a str> {
+        let has_answered = journal.answer.finish.is_some() || journal.used.is_some();
+        let asked = || {
+            let call = self.call.get()?;
+            let upstream = journal.upstream.as_ref()?;
+            upstream.model.as_deref().or(call.ask.model.as_deref())
+        };
+        has_answered.then(|| self.metrics.models.label(asked()))
     }
 }
 

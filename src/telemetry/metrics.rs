@@ -1,15 +1,18 @@
 //! The metric families, each with the operator's question that it answers.
 //!
-//! Label values come from the configuration file (routes, upstreams) or from closed enums, so the
-//! number of series is fixed at start: `routes × dialects × outcomes` and `upstreams × classes × 2`
-//! are the largest products.
+//! Label values come from the configuration file (routes, upstreams), from closed enums, or from a
+//! table of bounded size (models), so the number of series is bounded: `routes × models × kinds` and
+//! `routes × dialects × outcomes` are the largest products.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus::{
     Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder, core::Collector,
 };
+
+use super::models::ModelNames;
+use crate::dialect::Usage;
 
 /// Seconds to the first byte: from a cached answer to a reasoning model's long silence.
 const FIRST_BYTE_BUCKETS: &[f64] = &[
@@ -19,6 +22,11 @@ const FIRST_BYTE_BUCKETS: &[f64] = &[
 /// Seconds of a whole request, streams included.
 const DURATION_BUCKETS: &[f64] = &[
     0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0,
+];
+
+/// Seconds of a call on the shared store, which is given up after a tenth of one.
+const STORE_BUCKETS: &[f64] = &[
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
 ];
 
 /// All families, registered once; parts of the program hold handles, never names.
@@ -45,12 +53,24 @@ pub struct Metrics {
     pub fallbacks: IntCounterVec,
     /// Streams that did not end as an answer must.
     pub broken: IntCounterVec,
+    /// Answers of upstreams by why their model stopped.
+    pub answers: IntCounterVec,
     /// Answers that ended at their token limit: whole as HTTP, cut as text.
     pub truncated: IntCounterVec,
+    /// What answers cost, as the vendors told.
+    pub tokens: IntCounterVec,
+    /// Which models are labels.
+    pub models: ModelNames,
     /// Requests refused by a user's limit.
     pub limited: IntCounterVec,
     /// What the lanes of an upstream do now, by what is counted. Refreshed at each scrape.
     pub lanes: GaugeVec,
+    /// How long the shared store takes to answer, by what it was asked.
+    pub store_seconds: HistogramVec,
+    /// Calls on the shared store without an answer, by reason.
+    pub store_errors: IntCounterVec,
+    /// Whether the shared store is in use: 0 without one, and while it is away.
+    pub store_up: IntGauge,
     /// Requests that a lane did not let through.
     pub lane_refused: IntCounterVec,
     /// Requests that went out without the protection of a retry, because their body was too large to hold.
@@ -65,6 +85,12 @@ pub struct Metrics {
     pub users: IntGauge,
     /// Handlers that panicked; anything above zero is a bug.
     pub panics: IntCounter,
+    /// Whether a changed configuration was put in force.
+    config_reloads: IntCounterVec,
+    /// Since when the configuration holds that is in force, in seconds since 1970.
+    config_read_at: IntGauge,
+    /// 0 while the file holds a configuration that cannot be used.
+    config_is_good: IntGauge,
 }
 
 impl Metrics {
@@ -130,8 +156,20 @@ impl Metrics {
             truncated: add.counters(
                 "surgetank_truncated_total",
                 "Answers that were cut by their token limit.",
-                &["route", "upstream"],
+                &["route", "upstream", "model"],
             )?,
+            answers: add.counters(
+                "surgetank_answers_total",
+                "Answers of upstreams by why their model stopped.",
+                &["route", "model", "finish"],
+            )?,
+            tokens: add.counters(
+                "surgetank_tokens_total",
+                "Tokens as the vendors counted them. No token is in two kinds: input + cached_input + cache_write were read, \
+                 output + reasoning were written.",
+                &["route", "model", "kind"],
+            )?,
+            models: ModelNames::default(),
             limited: add.counters("surgetank_limited_total", "Requests refused by a user's limit.", &["rule"])?,
             lanes: add.gauges(
                 "surgetank_lane_state",
@@ -144,6 +182,18 @@ impl Metrics {
                 "Requests that were not sent because their wait would have been in vain, by reason.",
                 &["upstream", "reason"],
             )?,
+            store_seconds: add.histograms(
+                "surgetank_store_seconds",
+                "From a call on the shared store to its answer.",
+                &["operation"],
+                STORE_BUCKETS,
+            )?,
+            store_errors: add.counters(
+                "surgetank_store_errors_total",
+                "Calls on the shared store that had no answer, by reason; `down` are those not tried.",
+                &["operation", "reason"],
+            )?,
+            store_up: add.gauge("surgetank_store_up", "Whether the shared store is connected and answers in time.")?,
             unprotected: add.counter(
                 "surgetank_unprotected_requests_total",
                 "Requests whose body was too large to hold, and which could therefore not be retried.",
@@ -153,6 +203,19 @@ impl Metrics {
             held_bytes: add.gauge("surgetank_held_bytes", "Bytes of bodies held in memory for retries.")?,
             users: add.gauge("surgetank_limited_users", "Users known to the limiter.")?,
             panics: add.counter("surgetank_panics_total", "Requests that ended in a panic of ours.")?,
+            config_reloads: add.counters(
+                "surgetank_config_reloads_total",
+                "Times that the configuration was read again; result=\"failure\" left the old one in force.",
+                &["result"],
+            )?,
+            config_read_at: add.gauge(
+                "surgetank_config_last_reload_success_timestamp_seconds",
+                "When the configuration that is in force was read.",
+            )?,
+            config_is_good: add.gauge(
+                "surgetank_config_last_reload_successful",
+                "1 if the configuration was in order when it was last read, 0 if an older one is in force.",
+            )?,
             registry,
         })
     }
@@ -164,6 +227,53 @@ impl Metrics {
         // Writing to memory cannot fail; a family that cannot be encoded is left out.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         text
+    }
+
+    /// The configuration is in force as it was read at the start.
+    pub fn config_begins(&self) {
+        for result in ["success", "failure"] {
+            self.config_reloads.with_label_values(&[result]).inc_by(0);
+        }
+        self.config_in_force();
+    }
+
+    /// The configuration was read again, and is in force if it was `usable`.
+    pub fn config_read(&self, usable: bool) {
+        let result = if usable { "success" } else { "failure" };
+        self.config_reloads.with_label_values(&[result]).inc();
+        if usable {
+            self.config_in_force();
+        } else {
+            self.config_is_good.set(0);
+        }
+    }
+
+    fn config_in_force(&self) {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = since_1970.map_or(0, |time| time.as_secs());
+        self.config_read_at
+            .set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        self.config_is_good.set(1);
+    }
+
+    /// Counts what the answers to one request cost.
+    pub fn used(&self, route: &str, model: &str, usage: &Usage) {
+        let fresh = usage
+            .input
+            .saturating_sub(usage.cached_input)
+            .saturating_sub(usage.cache_write);
+        for (kind, tokens) in [
+            ("input", fresh),
+            ("cached_input", usage.cached_input),
+            ("cache_write", usage.cache_write),
+            ("output", usage.output.saturating_sub(usage.reasoning)),
+            ("reasoning", usage.reasoning),
+        ] {
+            if tokens > 0 {
+                let labels = [route, model, kind];
+                self.tokens.with_label_values(&labels).inc_by(tokens);
+            }
+        }
     }
 
     /// Counts a deliberate wait.

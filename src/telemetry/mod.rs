@@ -6,6 +6,7 @@
 mod access;
 pub mod logs;
 pub mod metrics;
+mod models;
 
 pub use access::{Observed, Outcome, Report};
 pub use metrics::Metrics;

@@ -12,13 +12,14 @@ pub(crate) struct Report {
 }
 
 /// What is shown, in this order.
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 11] = [
     "asked",
     "served",
     "share_of_ideal",
     "worst_share_of_ideal",
     "calls_per_answer",
     "light_served",
+    "jain",
     "median_wait",
     "p99_wait",
     "max_probes",
@@ -44,6 +45,7 @@ impl Report {
                 "light_served",
                 mean(&|run| run.light_served as f64 / run.light_asked.max(1) as f64),
             ),
+            ("jain", mean(&Run::jain)),
             ("median_wait", mean(&|run| run.wait(0.5))),
             ("p99_wait", mean(&|run| run.wait(0.99))),
             (

@@ -11,7 +11,7 @@ use surgetank::lane::{
 };
 use tokio::time::Instant;
 
-use super::crowd::{Caller, Run, callers};
+use super::crowd::{Caller, Run, by_user, callers};
 use super::ideal;
 use super::scenario::{FaultKind, Policy, Scenario};
 use super::vendor::{Answer, VendorState, between};
@@ -84,6 +84,7 @@ pub(crate) fn play(scenario: &Scenario, seed: u64) -> Run {
         run: Run {
             asked: callers.len(),
             ideal: ideal::served(scenario, &callers),
+            asked_by_user: by_user(&callers),
             ..Run::default()
         },
         instances: (0..scenario.instances).map(instance).collect(),
@@ -289,6 +290,10 @@ impl Storm<'_> {
                 kind: FaultKind::Unreachable,
                 ..
             } => self.retry(caller, RetryClass::Unsent, None),
+            Answer::Failed {
+                kind: FaultKind::Overloaded,
+                ..
+            } => self.retry(caller, RetryClass::Overload, None),
             Answer::Failed { .. } => self.retry(caller, RetryClass::Failure, None),
         }
         if send.is_some() {
@@ -301,6 +306,7 @@ impl Storm<'_> {
         let caller = self.callers[call.caller];
         self.run.served += 1;
         self.run.light_served += usize::from(caller.light);
+        *self.run.served_by_user.entry(caller.user).or_default() += 1;
         self.run.waits.push(call.sent - caller.arrives);
     }
 
@@ -322,9 +328,10 @@ impl Storm<'_> {
         }
         let exponent = i32::try_from(self.attempts[caller] - 1).expect("a handful");
         let backoff = (2.0 * 2f64.powi(exponent)).min(30.0) + between((0.0, 2.0), &mut self.rng);
+        let hint = hint.unwrap_or_default().as_secs_f64();
+        let backoff = backoff.max(hint + between((0.0, (hint / 2.0).max(0.25)), &mut self.rng));
         if self.scenario.policy == Policy::Alone {
-            let hint = hint.unwrap_or_default().as_secs_f64();
-            let wait = backoff.max(hint * between((1.0, 1.5), &mut self.rng));
+            let wait = backoff;
             if self.now + wait < self.gives_up(caller) {
                 self.at(self.now + wait, Event::Arrive { caller });
             }
@@ -335,10 +342,8 @@ impl Storm<'_> {
         let Some(token) = self.instances[which].core.may_retry(now, class) else {
             return;
         };
-        // What the gate and the breaker know is no affair of one caller: it queues again at once, and they let it wait.
         let wait = match class {
-            RetryClass::Throttle => 0.0,
-            RetryClass::Failure => backoff,
+            RetryClass::Throttle | RetryClass::Overload | RetryClass::Failure => backoff,
             RetryClass::Unsent => between((0.0, 0.25 * 2f64.powi(exponent)), &mut self.rng),
         };
         if self.now + wait < self.gives_up(caller) {

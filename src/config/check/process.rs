@@ -2,11 +2,12 @@
 
 use secrecy::ExposeSecret;
 
-use super::{Checks, place_of_any};
+use super::{Checks, NAME, is_name, place_of_any};
 use crate::config::base_url::BaseUrl;
 use crate::config::decode::At;
 use crate::config::listen::Listen;
 use crate::config::units::display_size;
+use crate::store::redis::Address;
 
 /// hyper refuses to work with less.
 const SMALLEST_HEAD: usize = 8 * 1024;
@@ -96,10 +97,21 @@ impl Checks<'_> {
         if let Some(store) = &self.file.store {
             let url = store.url.expose_secret();
             let is = |scheme: &&str| url.len() > scheme.len() && url.starts_with(scheme);
+            let place = place_of_any(Some(self.root), &[&["store", "url"]]);
             if !["sqlite:", "redis://", "rediss://"].iter().any(is) {
-                let place = place_of_any(Some(self.root), &[&["store", "url"]]);
                 let message = "`store.url` must be `sqlite:FILE`, `redis://HOST` or `rediss://HOST`; what it is may be a secret and is not shown";
                 self.problems.error(place, message);
+            } else if store.is_redis()
+                && let Err(error) = Address::check(url, store.cluster)
+            {
+                self.problems.error(place, error.to_string());
+            }
+            if !is_name(&store.prefix) {
+                let place = place_of_any(Some(self.root), &[&["store", "prefix"]]);
+                self.problems.error(
+                    place,
+                    format!("this cannot begin the keys of a store: {NAME}"),
+                );
             }
         }
         if let Some(otlp) = &self.file.telemetry.otlp

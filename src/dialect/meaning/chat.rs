@@ -6,8 +6,8 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{End, Event, Finish, MAX_WORD_LEN, Meaning, error_in, is_done};
-use crate::dialect::json;
+use super::{End, Event, Finish, MAX_WORD_LEN, Meaning, error_in, finish_word, is_done};
+use crate::dialect::{Endpoint, json};
 
 #[derive(Deserialize)]
 struct Chunk<'a> {
@@ -53,8 +53,12 @@ pub(super) fn meaning(event: &Event) -> Meaning {
             Meaning::Preamble
         };
     }
-    if let Some(reason) = choices.iter().find_map(Choice::reason) {
-        return Meaning::Finish(finish(reason));
+    let reasons = choices.iter().filter_map(Choice::reason);
+    let finish = reasons.fold(None, |all, reason| {
+        Finish::of_several(all, Some(finish(reason)))
+    });
+    if let Some(finish) = finish {
+        return Meaning::Finish(finish);
     }
     let is_empty = choices.iter().all(Choice::is_empty);
     if is_empty {
@@ -118,13 +122,9 @@ fn choices<'a>(chunk: &Chunk<'a>) -> Vec<Choice<'a>> {
 }
 
 fn finish(reason: &RawValue) -> Finish {
-    match json::text(Some(reason), MAX_WORD_LEN).as_deref() {
-        Some("stop") => Finish::Stop,
-        Some("length") => Finish::Length,
-        Some("tool_calls" | "function_call") => Finish::ToolUse,
-        Some("content_filter") => Finish::Filtered,
-        _ => Finish::Other,
-    }
+    json::text(Some(reason), MAX_WORD_LEN)
+        .and_then(|word| finish_word(Endpoint::ChatCompletions, &word))
+        .unwrap_or(Finish::Other)
 }
 
 // === impl Choice ===

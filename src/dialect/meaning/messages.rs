@@ -4,10 +4,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    End, Event, Finish, MAX_WORD_LEN, Meaning, is_empty_text, may_hold_empty_text, of_unknown_kind,
-    with_kind,
+    End, Event, Finish, MAX_WORD_LEN, Meaning, finish_word, is_empty_text, may_hold_empty_text,
+    of_unknown_kind, with_kind,
 };
-use crate::dialect::json;
+use crate::dialect::{Endpoint, json};
 
 /// `content_block_start`, `content_block_delta` and `message_delta`.
 #[derive(Default, Deserialize)]
@@ -83,13 +83,7 @@ fn of_message_delta(event: &Event) -> Meaning {
     let Some(reason) = delta.stop_reason else {
         return Meaning::Other;
     };
-    Meaning::Finish(match json::text(Some(reason), MAX_WORD_LEN).as_deref() {
-        Some("end_turn" | "stop_sequence") => Finish::Stop,
-        Some("max_tokens") => Finish::Length,
-        Some("model_context_window_exceeded") => Finish::ContextFull,
-        Some("tool_use") => Finish::ToolUse,
-        Some("refusal") => Finish::Filtered,
-        Some("pause_turn") => Finish::Paused,
-        _ => Finish::Other,
-    })
+    let word = json::text(Some(reason), MAX_WORD_LEN);
+    let finish = word.and_then(|word| finish_word(Endpoint::Messages, &word));
+    Meaning::Finish(finish.unwrap_or(Finish::Other))
 }

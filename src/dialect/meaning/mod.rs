@@ -28,7 +28,7 @@ use super::{Dialect, Endpoint, ErrorSignal, errors, json};
 use crate::stream::sse::Event;
 
 /// The longest word of an API's own, such as an event's type or a stop reason.
-const MAX_WORD_LEN: usize = 64;
+pub(super) const MAX_WORD_LEN: usize = 64;
 
 /// What an event means. Until the first event that is neither [`Preamble`](Self::Preamble)
 /// nor [`Other`](Self::Other), an answer can still be replaced by another.
@@ -84,6 +84,24 @@ impl Finish {
         matches!(self, Self::Length | Self::ContextFull)
     }
 
+    /// The reason of an answer of which one choice ended by `first` and another by `second`: that one
+    /// of them is cut must not be lost.
+    pub(super) fn of_several(first: Option<Self>, second: Option<Self>) -> Option<Self> {
+        first
+            .filter(|first| first.is_truncated())
+            .or(second)
+            .or(first)
+    }
+
+    /// In the words of `incomplete_details.reason` of Responses.
+    pub(super) fn of_incomplete(reason: &str) -> Self {
+        match reason {
+            "max_output_tokens" => Self::Length,
+            "content_filter" => Self::Filtered,
+            _ => Self::Other,
+        }
+    }
+
     /// A name from a closed set, fit for a metric label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -125,6 +143,27 @@ pub fn meaning(dialect: Dialect, event: &Event) -> Meaning {
         Endpoint::ChatCompletions | Endpoint::Completions => chat::meaning(event),
         Endpoint::Embeddings | Endpoint::Other => unknown_meaning(event),
     }
+}
+
+/// Why the model stopped, in the endpoint's own word; `None` for a word that says it has not.
+pub(super) fn finish_word(endpoint: Endpoint, word: &str) -> Option<Finish> {
+    Some(match (endpoint, word) {
+        (Endpoint::Messages, "end_turn" | "stop_sequence")
+        | (Endpoint::ChatCompletions | Endpoint::Completions, "stop")
+        | (Endpoint::Responses, "completed") => Finish::Stop,
+        (Endpoint::Messages, "max_tokens")
+        | (Endpoint::ChatCompletions | Endpoint::Completions, "length") => Finish::Length,
+        (Endpoint::Messages, "model_context_window_exceeded") => Finish::ContextFull,
+        (Endpoint::Messages, "tool_use")
+        | (Endpoint::ChatCompletions | Endpoint::Completions, "tool_calls" | "function_call") => {
+            Finish::ToolUse
+        }
+        (Endpoint::Messages, "refusal")
+        | (Endpoint::ChatCompletions | Endpoint::Completions, "content_filter") => Finish::Filtered,
+        (Endpoint::Messages, "pause_turn") => Finish::Paused,
+        (Endpoint::Responses, "queued" | "in_progress") => return None,
+        _ => Finish::Other,
+    })
 }
 
 /// Of a stream that is not known here, nothing can be said but where it fails and ends.

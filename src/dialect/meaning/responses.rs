@@ -80,11 +80,8 @@ fn incomplete_reason(event: &Event) -> Finish {
     let data: Data<'_> = json::object(event.data()).unwrap_or_default();
     let response: Part<'_> = json::object_in(data.response);
     let details: Part<'_> = json::object_in(response.incomplete_details);
-    match json::text(details.reason, MAX_WORD_LEN).as_deref() {
-        Some("max_output_tokens") => Finish::Length,
-        Some("content_filter") => Finish::Filtered,
-        _ => Finish::Other,
-    }
+    json::text(details.reason, MAX_WORD_LEN)
+        .map_or(Finish::Other, |reason| Finish::of_incomplete(&reason))
 }
 
 fn failure(event: &Event) -> ErrorSignal {

@@ -3,13 +3,13 @@
 use tokio::time::Instant;
 
 use super::super::outcome::{RefuseReason, Refused, WaitReason};
-use super::super::queue::TicketId;
+use super::super::queue::{Place, TicketId};
 use super::super::quota::RetryToken;
 
 /// What a request brings to the lane.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ticket {
-    /// For a repeated attempt, the right to it, from [`super::LaneCore::may_retry`]. It goes to the front of its user's queue.
+    /// For a repeated attempt, the right to it, from [`super::LaneCore::may_retry`]. What it follows decides its [`Place`].
     pub retry: Option<RetryToken>,
     /// The end of the request's patience: it is not released at or after this instant.
     pub patience_until: Instant,
@@ -63,6 +63,14 @@ pub enum Admission {
 }
 
 impl Ticket {
+    pub(super) fn place(&self) -> Place {
+        match self.retry {
+            None => Place::End,
+            Some(token) if token.class.keeps_turn() => Place::Owed,
+            Some(_) => Place::Front,
+        }
+    }
+
     pub(super) fn gives_up(&self) -> Instant {
         self.deadline.map_or(self.patience_until, |deadline| {
             deadline.min(self.patience_until)

@@ -100,7 +100,7 @@ impl Judging<'_> {
             Some(prefix.reserved),
             readable.then_some(watch),
         );
-        Ok(served(Response::from_parts(parts, relay)))
+        Ok(served(Response::from_parts(parts, relay.boxed_unsync())))
     }
 
     /// An error where content should be: triaged as if the status had said it.
@@ -119,7 +119,7 @@ impl Judging<'_> {
             signal: signal_of(signal.kind),
         });
         Answer {
-            response: Response::from_parts(parts, relay),
+            response: Response::from_parts(parts, relay.boxed_unsync()),
             verdict,
             hint,
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use http::{HeaderValue, Response, header, response::Parts};
+use http::{HeaderValue, Response, StatusCode, header, response::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -10,9 +10,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Judging, failed, is, served};
 use crate::{
-    attempt::{Attempted, Cause},
+    attempt::{Answer, Attempted, Cause},
     body,
-    dialect::{Endpoint, answer},
+    dialect::{AnswerReader, Endpoint},
     retry::triage::Transport,
 };
 
@@ -25,29 +25,52 @@ const WHOLE_TIME: Duration = Duration::from_secs(20);
 
 impl Judging<'_> {
     pub(super) fn should_be_whole(&self, parts: &Parts, body: &Incoming) -> bool {
-        let generates = !matches!(self.call.dialect.endpoint(), Endpoint::Other);
         let small = body.size_hint().lower() <= MAX_WHOLE as u64;
-        generates
-            && small
+        small && self.costs_tokens(parts)
+    }
+
+    /// Whether this is the plain answer of an endpoint that counts in tokens.
+    fn costs_tokens(&self, parts: &Parts) -> bool {
+        !matches!(self.call.dialect.endpoint(), Endpoint::Other)
             && self.call.method == http::Method::POST
+            && parts.status == StatusCode::OK
             && is(&parts.headers, "application/json")
     }
 
-    /// An answer that its token limit has cut is marked: it looks like any other, and is not one.
-    fn mark_truncated(&self, parts: &mut Parts, whole: &[u8]) {
-        let readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
-        if readable && answer::is_truncated(self.call.dialect, whole) {
+    /// Reads what a plain answer tells of itself, where it is one that does.
+    fn reader(&self, parts: &Parts) -> Option<AnswerReader> {
+        let is_readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
+        (is_readable && self.costs_tokens(parts)).then(|| AnswerReader::new(self.call.dialect))
+    }
+
+    /// What a whole answer tells is known before its head leaves. One that its token limit has cut is
+    /// marked: it looks like any other, and is not one.
+    fn note_whole(&self, parts: &mut Parts, reader: Option<&AnswerReader>) {
+        let Some(reading) = reader.map(AnswerReader::reading) else {
+            return;
+        };
+        if reading.is_truncated() {
             parts
                 .headers
                 .insert("x-surgetank-truncated", HeaderValue::from_static("true"));
-            self.call.journal().truncated = true;
         }
+        self.call.note_answer(reading);
+    }
+
+    /// Passes an answer on as it comes.
+    pub(super) fn passing(&self, parts: Parts, body: Incoming) -> Answer {
+        let reader = self.reader(&parts);
+        let relay = self
+            .relay(body, VecDeque::new(), None, None)
+            .read_by(reader);
+        served(Response::from_parts(parts, relay.boxed_unsync()))
     }
 
     /// Holds a plain answer until it is whole, so that one that is cut can be retried.
     pub(super) async fn whole(&self, mut parts: Parts, mut body: Incoming) -> Attempted {
         let commit_at = self.timer.at.min(Instant::now() + WHOLE_TIME);
         let (mut reserved, mut held, mut len) = (self.with.budget.open(), VecDeque::new(), 0);
+        let mut reader = self.reader(&parts);
         loop {
             // Too slow to hold on: the caller gets what there is.
             let Ok(frame) = timeout_at(commit_at, body.frame()).await else {
@@ -56,13 +79,16 @@ impl Judging<'_> {
             match frame {
                 None => {
                     let whole = body::joined(held);
-                    self.mark_truncated(&mut parts, &whole);
+                    self.note_whole(&mut parts, reader.as_ref());
                     return Ok(served(Response::from_parts(parts, body::full(whole))));
                 }
                 Some(Err(_)) => return Err(failed(Transport::BodyCut, Cause::Cut)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         len += data.len();
+                        if let Some(reader) = &mut reader {
+                            reader.see(&data);
+                        }
                         let fits = len <= MAX_WHOLE && reserved.grow(data.len());
                         held.push_back(data);
                         if !fits {
@@ -71,6 +97,7 @@ impl Judging<'_> {
                     }
                     // Trailers need the framing they came in.
                     Err(trailers) => {
+                        self.note_whole(&mut parts, reader.as_ref());
                         let data = body::joined(held);
                         let whole =
                             body::with_trailers(data, trailers.into_trailers().unwrap_or_default());
@@ -79,7 +106,7 @@ impl Judging<'_> {
                 },
             }
         }
-        let relay = self.relay(body, held, Some(reserved), None);
-        Ok(served(Response::from_parts(parts, relay)))
+        let relay = self.relay(body, held, Some(reserved), None).read_by(reader);
+        Ok(served(Response::from_parts(parts, relay.boxed_unsync())))
     }
 }

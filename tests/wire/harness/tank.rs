@@ -124,11 +124,18 @@ impl Recipe {
     }
 }
 
+/// The variables that credentials of tests are in.
+pub(crate) fn env(name: &str) -> Option<String> {
+    (name == "TEST_KEY").then(|| "configured-key".to_owned())
+}
+
+fn parsed(yaml: &str) -> Config {
+    Config::parse("test", yaml, &env).unwrap_or_else(|problems| panic!("{problems}\n{yaml}"))
+}
+
 impl Tank {
     pub(crate) fn from_yaml(yaml: &str) -> Self {
-        let env = |name: &str| (name == "TEST_KEY").then(|| "configured-key".to_owned());
-        let config = Config::parse("test", yaml, &env)
-            .unwrap_or_else(|problems| panic!("{problems}\n{yaml}"));
+        let config = parsed(yaml);
         let proxy = Arc::new(Proxy::start(&config, &env).expect("it starts"));
         let listeners: Vec<_> = config
             .listen
@@ -147,6 +154,12 @@ impl Tank {
             proxy,
             serving,
         }
+    }
+
+    /// Puts another configuration in force, and returns the keys of what needs a restart.
+    pub(crate) fn reload(&self, yaml: &str) -> Vec<&'static str> {
+        let reloaded = self.proxy.reload(&parsed(yaml), &env);
+        reloaded.unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub(crate) async fn caller(&self) -> Caller {
