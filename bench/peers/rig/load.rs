@@ -131,14 +131,16 @@ fn request(settings: &Settings, user: u32) -> Vec<u8> {
         format!(r#"{{"model":"m","user":"user-{user}","messages":[{{"role":"user","content":""#);
     let close = r#""}]}"#;
     let text = "a".repeat(BODY_BYTES - open.len() - close.len());
-    let more: String = settings
-        .header
-        .iter()
-        .map(|it| format!("{it}\r\n"))
-        .collect();
     let head = head(settings.to, user, BODY_BYTES);
-    let head = head.replacen("\r\n", &format!("\r\n{more}"), 1);
-    format!("{head}{open}{text}{close}").into_bytes()
+    let (line, fields) = head.split_at(head.find('\n').map_or(0, |at| at + 1));
+    let mut whole = line.to_owned();
+    for header in &settings.header {
+        whole += header;
+        whole += "\r\n";
+    }
+    [whole.as_str(), fields, &open, &text, close]
+        .concat()
+        .into_bytes()
 }
 
 /// What an official SDK sends, in number and size.
