@@ -25,7 +25,7 @@ use crate::{
     retry::layer::RetryLayer,
     rules::RulesInForce,
     server::{Edge, Lifecycle},
-    stream::peek::PeekLayer,
+    stream::{late::LateLayer, peek::PeekLayer},
     telemetry::Metrics,
     upstream::Pool,
 };
@@ -91,6 +91,11 @@ pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
         .layer(ReceptionLayer {
             rules,
             budget: budget.clone(),
+            metrics: metrics.clone(),
+        })
+        // Begins an answer that is awaited too long, tells its caller so, and goes on within it.
+        .layer(LateLayer {
+            lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
         })
         // Refuses a user above their own limit, before anything is spent upstream.

@@ -8,7 +8,7 @@ use super::problem::Collector;
 use super::tree::{Kind, Node};
 
 /// Every setting without effect. `*` stands for any name or item; a setting with the value `unless` asks for nothing.
-pub(super) const WITHOUT_EFFECT: [Unbuilt; 9] = [
+pub(super) const WITHOUT_EFFECT: [Unbuilt; 6] = [
     Unbuilt {
         key: "limits.per_user.tokens",
         unless: "none",
@@ -32,18 +32,6 @@ pub(super) const WITHOUT_EFFECT: [Unbuilt; 9] = [
     Unbuilt {
         key: "fallback.*.queue",
         unless: "none",
-    },
-    Unbuilt {
-        key: "stream.notice",
-        unless: "We're experiencing high demand, please wait a moment.",
-    },
-    Unbuilt {
-        key: "stream.notice_after",
-        unless: "2s",
-    },
-    Unbuilt {
-        key: "stream.keepalive",
-        unless: "15s",
     },
 ];
 

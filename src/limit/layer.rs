@@ -27,6 +27,7 @@ use crate::{
     config::{self, WhenExceeded},
     fallback::Finished,
     rescue::Stop,
+    stream::late::What,
     telemetry::Metrics,
 };
 
@@ -98,6 +99,7 @@ impl Limiter {
                     .inc();
                 return Err(OverLimit(denied));
             }
+            call.journal().awaiting.what = What::Limit(now + pause);
             tokio::time::sleep(pause).await;
             metrics.waited("limit", pause);
             call.journal().waited += pause;
