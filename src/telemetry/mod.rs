@@ -4,6 +4,7 @@
 //! and never a field.
 
 mod access;
+mod json_lines;
 pub mod lanes;
 pub mod logs;
 pub mod metrics;
