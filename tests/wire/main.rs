@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod auth;
 mod cancel;
 mod faults;
 mod guard;
@@ -27,6 +28,7 @@ mod reload;
 mod reply;
 mod retry;
 mod stream;
+mod tls;
 mod transparency;
 mod truncated;
 mod usage;
