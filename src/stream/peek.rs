@@ -189,6 +189,7 @@ async fn judge(
     };
     let judging = Judging {
         call,
+        upstream,
         with,
         patience,
         timer,
@@ -232,6 +233,7 @@ fn served(response: Response<Body>) -> Answer {
 /// One answer under judgement.
 struct Judging<'a> {
     call: Arc<Call>,
+    upstream: &'a Upstream,
     with: &'a PeekLayer,
     patience: Patience,
     timer: Timer,
