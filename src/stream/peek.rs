@@ -227,6 +227,7 @@ fn served(response: Response<Body>) -> Answer {
         response,
         verdict: triage(&outcome),
         hint: None,
+        whole: None,
     }
 }
 
@@ -287,6 +288,7 @@ impl Judging<'_> {
             response: Response::from_parts(parts, relay),
             verdict: triage(&outcome),
             hint,
+            whole: None,
         })
     }
 }
