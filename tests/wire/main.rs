@@ -12,7 +12,9 @@
 
 mod harness;
 
+mod auth;
 mod cancel;
+mod chain;
 mod faults;
 mod guard;
 mod lane;
@@ -27,6 +29,7 @@ mod reload;
 mod reply;
 mod retry;
 mod stream;
+mod tls;
 mod transparency;
 mod truncated;
 mod usage;
