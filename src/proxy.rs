@@ -10,7 +10,7 @@ use crate::{
     lane::layer::Lanes,
     reload::{Bell, fixed},
     rules::{Rules, RulesError, RulesInForce},
-    server::{self, Fleet, Lifecycle, Limits, Listener},
+    server::{self, Fleet, Lifecycle, Limits, Listener, Stage},
     telemetry::Metrics,
     upstream::{self, Pool},
 };
@@ -111,9 +111,16 @@ impl Proxy {
     /// Accepts on `listeners` until the process drains.
     ///
     /// # Errors
-    /// When a listener breaks for good.
+    /// When a listener breaks for good. Then the process drains as well: it must not look alive and take
+    /// nobody.
     pub async fn serve(&self, listeners: Vec<Listener>) -> Result<(), server::AcceptError> {
-        server::serve(listeners, &self.fleet, &self.limits, &self.shared.lifecycle).await
+        let lifecycle = &self.shared.lifecycle;
+        server::serve(listeners, &self.fleet, &self.limits, lifecycle)
+            .await
+            .inspect_err(|error| {
+                tracing::error!(%error, "stopping: finishing what is running");
+                lifecycle.advance(Stage::Draining);
+            })
     }
 
     /// Treats every request that is understood from now on by `config`; those that are under way end as

@@ -83,7 +83,13 @@ where
             with: self.with.clone(),
             call,
         };
-        Box::pin(chain.run())
+        Box::pin(async move {
+            let call = chain.call.clone();
+            let finished = chain.run().await;
+            // No further attempt can follow. Whoever needs the body beyond this point takes a clone before.
+            call.payload.release();
+            finished
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 //! must leave the acceptor's runtime before a worker's runtime can take it over.
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
@@ -71,11 +71,24 @@ impl Listener {
         match self {
             Self::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
-                // Tokens are small writes: without this, Nagle would hold them back for an ACK.
-                stream.set_nodelay(true)?;
+                // Tokens are small writes: without this, Nagle would hold them back for an ACK. Refused
+                // only by a socket that is already gone, whose worker will see that.
+                let _ = stream.set_nodelay(true);
                 Ok(Accepted::Tcp(stream.into_std()?, peer))
             }
             Self::Unix(socket, _) => Ok(Accepted::Unix(socket.accept().await?.0.into_std()?)),
+        }
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(_) => match self.tcp_addr() {
+                Some(addr) => write!(f, "{addr}"),
+                None => f.write_str("a TCP port"),
+            },
+            Self::Unix(_, path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

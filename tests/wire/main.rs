@@ -13,6 +13,7 @@
 mod harness;
 
 mod cancel;
+mod channels;
 mod faults;
 mod guard;
 mod late;
@@ -26,4 +27,5 @@ mod reply;
 mod retry;
 mod stream;
 mod transparency;
+mod uploads;
 mod usage;
