@@ -97,6 +97,7 @@ where
         if let Some(upload) = &upload {
             upload.restart();
         }
+        let lane = attempt.lane.clone();
         let sending = self.inner.call(attempt);
         Box::pin(async move {
             let judged = judge(sending, call, &upstream, upload, &with, started).await;
@@ -104,7 +105,7 @@ where
             if verdict_of(&judged).class == Class::Served {
                 with.metrics
                     .first_byte_seconds
-                    .with_label_values(&[upstream.name.as_ref()])
+                    .with_label_values(&[upstream.name.as_ref(), lane.label().as_str()])
                     .observe(started.elapsed().as_secs_f64());
             }
             judged
