@@ -10,12 +10,13 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, uri::PathAndQuery};
+use http::{HeaderMap, request::Parts, uri::PathAndQuery};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
     app::Inbound,
+    auth::Tokens,
     budget::Budget,
     call::{Call, Circumstances, FallbackWish, Wishes},
     deadline::Deadline,
@@ -25,6 +26,7 @@ use crate::{
     payload::Payload,
     rescue::Stop,
     retry::{deadline::caller_budget, tries::allowed_retries},
+    route::Route,
     rules::RulesInForce,
     server::guard,
     stream::late,
@@ -85,7 +87,31 @@ where
     }
 }
 
+/// What the rules say of one request, before its body is read.
+struct Treatment {
+    route: Arc<Route>,
+    hold_at_most: usize,
+    callers: Option<Arc<Tokens>>,
+}
+
 impl ReceptionLayer {
+    /// Looks at the rules in force, for the one time in a request's life.
+    fn treatment(&self, parts: &Parts) -> Result<Treatment, Stop> {
+        let rules = self.rules.now();
+        if let Some(callers) = &rules.callers {
+            callers.admit(&parts.headers).inspect_err(|stranger| {
+                let labels = [stranger.as_str()];
+                self.metrics.strangers.with_label_values(&labels).inc();
+            })?;
+        }
+        let route = rules.routes.find(parts.uri.path(), &parts.headers);
+        Ok(Treatment {
+            route: route.ok_or(Stop::NoRoute)?.clone(),
+            hold_at_most: rules.hold_at_most,
+            callers: rules.callers.clone(),
+        })
+    }
+
     async fn understand(&self, inbound: Inbound) -> Result<Call, Stop> {
         let Inbound {
             request,
@@ -99,12 +125,12 @@ impl ReceptionLayer {
         if via::is_loop(request.headers()) {
             return Err(Stop::Loop);
         }
-        let (parts, body) = request.into_parts();
-        let (route, hold_at_most) = {
-            let rules = self.rules.now();
-            let route = rules.routes.find(parts.uri.path(), &parts.headers);
-            (route.ok_or(Stop::NoRoute)?.clone(), rules.hold_at_most)
-        };
+        let (mut parts, body) = request.into_parts();
+        let Treatment {
+            route,
+            hold_at_most,
+            callers,
+        } = self.treatment(&parts)?;
         let budget = caller_budget(text_fields(&parts.headers));
         let by = Deadline::new(arrived, route.upstream.timeouts.total, budget).answer_by();
         let payload = Payload::read(body, hold_at_most, &self.budget, by).await?;
@@ -124,6 +150,9 @@ impl ReceptionLayer {
         let ask = ask.unwrap_or_default();
         let user = identity::find(&route.policy.limits.identify, &parts.headers, &ask, peer);
         let wishes = wishes(&parts.headers, route.policy.retry.max_retries);
+        if let Some(callers) = callers {
+            callers.strip(&mut parts.headers);
+        }
         // An empty path is only possible in absolute or asterisk form.
         let target = parts
             .uri

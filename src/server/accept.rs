@@ -16,13 +16,21 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 61\r\n\
 retry-after: 1\r\nconnection: close\r\n\r\nsurgetank has reached its connection limit; try again shortly";
 
-/// A listener failed in a way that waiting does not mend.
+/// No caller can be taken any more, or from the beginning.
 #[derive(Debug, thiserror::Error)]
-#[error("no more connections can be accepted on {listener}: {error}")]
-pub struct AcceptError {
-    listener: String,
-    #[source]
-    error: io::Error,
+pub enum AcceptError {
+    /// A listener failed in a way that waiting does not mend.
+    #[error("no more connections can be accepted on {listener}: {error}")]
+    Broken {
+        /// Its address.
+        listener: String,
+        /// What the system says.
+        #[source]
+        error: io::Error,
+    },
+    /// The listeners cannot speak TLS.
+    #[error("TLS could not be set up for the listeners: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
 /// Accepts on all listeners until the process drains, then closes them.
@@ -68,7 +76,7 @@ async fn accept_on(
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
             }
             Err(error) => {
-                return Err(AcceptError {
+                return Err(AcceptError::Broken {
                     listener: listener.to_string(),
                     error,
                 });
@@ -107,7 +115,8 @@ fn is_exhaustion(error: &io::Error) -> bool {
 }
 
 async fn turn_away(accepted: Accepted) {
-    let Accepted::Tcp(stream, _) = accepted else {
+    // Within TLS it would be no answer.
+    let Accepted::Tcp(stream, _, None) = accepted else {
         return;
     };
     if let Ok(mut stream) = tokio::net::TcpStream::from_std(stream) {

@@ -85,6 +85,8 @@ pub struct Metrics {
     pub users: IntGauge,
     /// Handlers that panicked; anything above zero is a bug.
     pub panics: IntCounter,
+    /// Requests of callers who showed no token that opens.
+    pub strangers: IntCounterVec,
     /// What went wrong lately: no metric, but told to the same reader.
     pub trouble: TroubleLog,
     /// Whether a changed configuration was put in force.
@@ -201,6 +203,11 @@ impl Metrics {
             held_bytes: add.gauge("surgetank_held_bytes", "Bytes of bodies held in memory for retries.")?,
             users: add.gauge("surgetank_limited_users", "Users known to the limiter.")?,
             panics: add.counter("surgetank_panics_total", "Requests that ended in a panic of ours.")?,
+            strangers: add.counters(
+                "surgetank_unauthorized_total",
+                "Requests refused because they showed no token, or one that is not known.",
+                &["token"],
+            )?,
             trouble: TroubleLog::default(),
             config_reloads: add.counters(
                 "surgetank_config_reloads_total",

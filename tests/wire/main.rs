@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod auth;
 mod cancel;
 mod channels;
 mod faults;
@@ -28,6 +29,7 @@ mod reload;
 mod reply;
 mod retry;
 mod stream;
+mod tls;
 mod transparency;
 mod truncated;
 mod uploads;
