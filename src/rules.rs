@@ -17,8 +17,7 @@ use crate::{
     auth::Tokens,
     config::{self, BaseUrl, Config, Credential, Environment, TokenError},
     lane::layer::Lanes,
-    limit::gcra::RuleError,
-    route::Routes,
+    route::{RouteError, Routes},
     upstream::Upstream,
 };
 
@@ -31,9 +30,9 @@ pub enum RulesError {
     /// The tokens of callers or operators are not there.
     #[error("a token cannot be had: {0}")]
     Token(#[from] TokenError),
-    /// A rate cannot be counted.
-    #[error("a limit cannot be used: {0}")]
-    Limit(#[from] RuleError),
+    /// A route cannot do what it is configured to.
+    #[error(transparent)]
+    Route(#[from] RouteError),
 }
 
 /// One version of the rules. Never changes; a reload makes another one.
@@ -59,7 +58,7 @@ impl Rules {
     /// What is the same as in the rules `before` keeps its number and its users' standing.
     ///
     /// # Errors
-    /// When a credential is missing or a limit cannot be counted.
+    /// When a credential is missing, a limit cannot be counted or a reply's text cannot be read.
     pub fn new(
         config: &Config,
         env: Environment<'_>,
