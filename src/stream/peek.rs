@@ -199,6 +199,7 @@ async fn judge(
     };
     let judging = Judging {
         call,
+        upstream,
         with,
         patience,
         timer,
@@ -238,6 +239,7 @@ fn served(response: Response<Body>) -> Answer {
 /// One answer under judgement.
 struct Judging<'a> {
     call: Arc<Call>,
+    upstream: &'a Upstream,
     with: &'a PeekLayer,
     patience: Patience,
     timer: Timer,
