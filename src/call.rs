@@ -25,7 +25,6 @@ use crate::{
 };
 
 /// One request of a caller, from the moment it was understood until its answer has ended.
-#[derive(Debug)]
 pub struct Call {
     /// What ties the caller's header, our log and the trace together.
     pub id: CallId,
@@ -205,6 +204,17 @@ impl CallId {
     }
 }
 
+/// Shows nothing that came from the caller: its fields carry a credential, its target may, its body is a prompt.
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call")
+            .field("id", &self.id)
+            .field("dialect", &self.dialect)
+            .field("route", &self.route.name())
+            .finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for CallId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
@@ -375,5 +385,44 @@ mod tests {
         assert_eq!(a.as_str().len(), 32);
         assert!(a.as_str().bytes().all(|digit| digit.is_ascii_hexdigit()));
         assert_ne!(a, b);
+    }
+
+    #[test]
+    fn nothing_of_the_caller_is_shown_for_debugging() {
+        let config = crate::config::Config::built_in();
+        let rules = crate::rules::Rules::new(&config, &|_| None, None).expect("built in");
+        let request = http::Request::post("/v1/messages?key=CANARY")
+            .header("authorization", "Bearer CANARY")
+            .header("x-canary", "CANARY")
+            .body(())
+            .expect("a request");
+        let (parts, ()) = request.into_parts();
+        let route = rules.routes.find("/v1/messages", &parts.headers);
+        let now = Instant::now();
+        let known = Circumstances {
+            id: CallId::random(&mut rand::rng()),
+            arrived: now,
+            route: route.expect("built in").clone(),
+            dialect: Dialect::MESSAGES,
+            ask: Ask::read(
+                Dialect::MESSAGES,
+                br#"{"metadata":{"user_id":"CANARY"},"messages":[{"role":"user","content":"CANARY"}]}"#,
+            ),
+            user: UserKey::from_source("peer", b"CANARY"),
+            wishes: Wishes {
+                fallback: FallbackWish::Route,
+                retries: 0,
+            },
+            deadline: Deadline::new(now, Duration::from_secs(1), None),
+            late: None,
+        };
+        let target = parts.uri.path_and_query().expect("a path").clone();
+        let payload = Payload::Held(Mutex::default());
+        let shown = format!("{known:?}");
+        assert!(!shown.contains("CANARY"), "{shown}");
+        let call = Call::new(parts, target, payload, known);
+        let shown = format!("{call:#?}");
+        assert!(!shown.contains("CANARY"), "{shown}");
+        assert!(shown.contains(call.id.as_str()), "{shown}");
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
@@ -80,6 +80,7 @@ where
 {
     let (id, arrived) = (CallId::random(&mut rand::rng()), Instant::now());
     let Arrival { request, peer } = arrival;
+    let is_head = request.method() == Method::HEAD;
     let dialect = Dialect::detect(
         request.uri().path(),
         request.headers().contains_key("anthropic-version"),
@@ -106,6 +107,9 @@ where
             .insert(EndBy(call.deadline.end_by()));
     }
     report.answered(outcome, response.status());
+    if is_head {
+        report.ends_with_its_head();
+    }
     response.map(|body| Observed::new(body, report).boxed_unsync())
 }
 

@@ -95,17 +95,16 @@ async fn serve(arguments: &RunArguments, config: &Config, prints: Prints) -> Res
     let (served, at_once) = tokio::join!(serving, async {
         tokio::select! {
             at_once = ending => at_once,
-            // Only a broken listener ends serving before a signal does.
+            // Only a broken listener ends accepting before a signal does.
             () = lifecycle.reached(Stage::Draining) => false,
         }
     });
-    served.map_err(Failed::unavailable)?;
     if !at_once {
         drain(&proxy, &mut stopping, config.shutdown.drain).await;
     }
     drop(admin);
     tracing::info!("stopped");
-    Ok(())
+    served.map_err(Failed::unavailable)
 }
 
 async fn drain(proxy: &Proxy, stopping: &mut Stopping, limit: Duration) {
