@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     deadline::Deadline,
     dialect::{Ask, Dialect, Reading, Usage, Vendor},
-    lane::{Lane, RetryRight},
+    lane::{Lane, RetryRight, Waits},
     limit::identity::UserKey,
     payload::Payload,
     route::Route,
@@ -87,12 +87,22 @@ pub struct Circumstances {
 pub struct Journal {
     /// Requests that were started towards an upstream.
     pub attempts: u32,
-    /// Time spent waiting on purpose: backoff, hints, limits.
+    /// Time spent waiting on purpose: the sum of the four below.
     pub waited: Duration,
+    /// For the user's own limit.
+    pub limit_waits: Duration,
+    /// Between attempts, by our own backoff.
+    pub backoff_waits: Duration,
+    /// Between attempts, because the server said so.
+    pub hint_waits: Duration,
+    /// In lanes, by reason.
+    pub lane_waits: Waits,
     /// The upstream of the latest attempt.
     pub upstream: Option<Arc<Upstream>>,
     /// The triage class of the latest attempt.
     pub class: Option<crate::retry::triage::Class>,
+    /// The latest try that was not served, also when a later one was.
+    pub failed: Option<FailedTry>,
     /// Why the latest failure was not retried.
     pub gave_up: Option<&'static str>,
     /// What was put in the place of the upstream's answer.
@@ -112,6 +122,17 @@ pub struct Journal {
     pub begun: bool,
     /// What such an answer means, once that is known.
     pub outcome: Option<Outcome>,
+}
+
+/// One try that was not served.
+#[derive(Clone, Debug)]
+pub struct FailedTry {
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// What it came to.
+    pub class: crate::retry::triage::Class,
+    /// The status of the answer, where there was one.
+    pub status: Option<u16>,
 }
 
 /// What the caller's `x-surgetank-*` headers ask for.

@@ -2,6 +2,8 @@
 
 use std::{io, sync::Arc};
 
+use tokio::time::Instant;
+
 use crate::{
     admin::{Admin, AdminEdge},
     app::{self, Shared},
@@ -43,6 +45,7 @@ pub struct Proxy {
     started: Config,
     fleet: Arc<Fleet>,
     limits: Arc<Limits>,
+    began: Instant,
     reload_bell: Bell,
 }
 
@@ -52,12 +55,13 @@ impl Proxy {
         let rules = RulesInForce::new(Rules::new(config, env, None)?);
         let tls = upstream::trust()?;
         let limits = Arc::new(limits(config));
+        let metrics = Arc::new(Metrics::new()?);
         let shared = Shared {
             rules: rules.clone(),
-            lanes: Lanes::default(),
+            lanes: Lanes::new(metrics.models.clone()),
             budget: Budget::new(config.replay.total),
             lifecycle: Lifecycle::default(),
-            metrics: Arc::new(Metrics::new()?),
+            metrics,
         };
         shared.metrics.config_begins();
         let edge = {
@@ -74,6 +78,7 @@ impl Proxy {
             started: config.clone(),
             fleet,
             limits,
+            began: Instant::now(),
             reload_bell: Bell::default(),
         })
     }
@@ -86,8 +91,11 @@ impl Proxy {
             fleet: self.fleet.clone(),
             budget: self.shared.budget.clone(),
             lanes: self.shared.lanes.clone(),
+            started: self.began,
+            history: Admin::history(self.began),
             rules: self.shared.rules.clone(),
         };
+        let history = admin.clone().keep_history();
         let limits = Arc::new(Limits {
             max_connections: ADMIN_CONNECTIONS,
             ..self.limits.as_ref().clone()
@@ -101,8 +109,15 @@ impl Proxy {
             &lifecycle,
         )?;
         let task = tokio::spawn(async move {
-            if let Err(error) = server::serve(vec![listener], &fleet, &limits, &lifecycle).await {
-                tracing::error!(%error, "the admin port has failed; the proxy goes on without it");
+            let serving = async {
+                let served = server::serve(vec![listener], &fleet, &limits, &lifecycle).await;
+                if let Err(error) = served {
+                    tracing::error!(%error, "the admin port has failed; the proxy goes on without it");
+                }
+            };
+            tokio::select! {
+                () = serving => {}
+                () = history => {}
             }
         });
         Ok(AdminServer(task))

@@ -7,7 +7,7 @@ use super::inherit::{REFINED, REPLACED};
 use super::problem::Collector;
 use super::tree::{Kind, Node};
 
-/// Every setting without effect. `*` stands for any name or item; a setting with the value `unless` asks for nothing.
+/// Every setting without effect. `*` stands for any name or item; a setting with a value of `unless` asks for nothing.
 pub(super) const WITHOUT_EFFECT: [Unbuilt; 6] = [
     Unbuilt {
         key: "limits.per_user.tokens",
@@ -15,7 +15,7 @@ pub(super) const WITHOUT_EFFECT: [Unbuilt; 6] = [
     },
     Unbuilt {
         key: "answers.on_truncated",
-        unless: "mark",
+        unless: "mark|ignore",
     },
     Unbuilt {
         key: "answers.unwrap_json",
@@ -88,6 +88,8 @@ impl Unbuilt {
             return node.is_empty() && !self.key.starts_with(REPLACED);
         };
         let number = |text: &str| text.parse::<f64>().ok();
-        text == self.unless || number(text).is_some_and(|value| Some(value) == number(self.unless))
+        self.unless.split('|').any(|idle| {
+            text == idle || number(text).is_some_and(|value| Some(value) == number(idle))
+        })
     }
 }

@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::label::Label;
 use super::settings::LaneSettings;
 use super::shell::Lane;
 use super::snapshot::Snapshot;
+use super::view::View;
 
 /// Lanes at most, beside the shared lanes of each upstream.
 const DEFAULT_LANES: usize = 1_024;
@@ -92,9 +94,13 @@ impl LaneTable {
         }
     }
 
-    /// The lane for a key; made with these settings when it is new.
+    /// The lane for a key. When it is new, `describe` tells its settings and what it is called.
     #[must_use]
-    pub fn lane(&self, key: LaneKey, settings: &LaneSettings) -> Arc<Lane> {
+    pub fn lane(
+        &self,
+        key: LaneKey,
+        describe: impl FnOnce() -> (LaneSettings, Label),
+    ) -> Arc<Lane> {
         let now = Instant::now();
         let mut inner = self.lock();
         if let Some(entry) = inner.lanes.get_mut(&key) {
@@ -105,17 +111,23 @@ impl LaneTable {
             inner.sweep(now, self.max);
         }
         let draining = inner.draining;
-        let make = || {
-            let lane = Lane::new(settings.clone());
+        let (settings, label) = describe();
+        let make = |label| {
+            let lane = Lane::new(settings, label);
             if draining {
                 lane.drain();
             }
             Arc::new(lane)
         };
         if inner.lanes.len() >= self.max {
-            return Arc::clone(inner.shared.entry(key.shared()).or_insert_with(make));
+            return Arc::clone(
+                inner
+                    .shared
+                    .entry(key.shared())
+                    .or_insert_with(|| make(Label::shared())),
+            );
         }
-        let lane = make();
+        let lane = make(label);
         inner.lanes.insert(
             key,
             Entry {
@@ -129,12 +141,15 @@ impl LaneTable {
     /// Every lane's state in the order of their keys; shared ones with a model of 0 and a credential below 16.
     #[must_use]
     pub fn snapshots(&self) -> Vec<(LaneKey, Snapshot)> {
-        let mut lanes = self.lanes();
-        lanes.sort_by_key(|(key, _)| *key);
-        lanes
-            .into_iter()
-            .map(|(key, lane)| (key, lane.snapshot()))
-            .collect()
+        let lanes = self.lanes().into_iter();
+        lanes.map(|(key, lane)| (key, lane.snapshot())).collect()
+    }
+
+    /// Every lane as people see it, with at most `waiters` users each, in the order of their keys.
+    #[must_use]
+    pub fn views(&self, waiters: usize) -> Vec<(LaneKey, View)> {
+        let lanes = self.lanes().into_iter();
+        lanes.map(|(key, lane)| (key, lane.view(waiters))).collect()
     }
 
     /// Forgets the lanes that `keep` does not want. Who is in one of them stays in it.
@@ -160,15 +175,19 @@ impl LaneTable {
         }
     }
 
-    fn lanes(&self) -> Vec<(LaneKey, Arc<Lane>)> {
+    /// Every lane, in the same order.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<(LaneKey, Arc<Lane>)> {
         let inner = self.lock();
         let own = inner
             .lanes
             .iter()
             .map(|(key, entry)| (*key, Arc::clone(&entry.lane)));
         let shared = &inner.shared;
-        own.chain(shared.iter().map(|(key, lane)| (*key, Arc::clone(lane))))
-            .collect()
+        let shared = shared.iter().map(|(key, lane)| (*key, Arc::clone(lane)));
+        let mut lanes: Vec<_> = own.chain(shared).collect();
+        lanes.sort_by_key(|(key, _)| *key);
+        lanes
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

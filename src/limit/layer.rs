@@ -102,7 +102,9 @@ impl Limiter {
             call.journal().awaiting.what = What::Limit(now + pause);
             tokio::time::sleep(pause).await;
             metrics.waited("limit", pause);
-            call.journal().waited += pause;
+            let mut journal = call.journal();
+            journal.waited += pause;
+            journal.limit_waits += pause;
         }
     }
 }

@@ -14,19 +14,23 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::watch::Watch;
+use super::{keepalive, skim::Skim, watch::Watch};
 use crate::{
     body::{self, BodyError},
     budget::Reservation,
     call::Call,
-    dialect::{AnswerReader, ErrorKind, errors},
+    config::OnTruncated,
+    dialect::{ErrorKind, errors},
     server::Lifecycle,
 };
+
+/// Says in a stream what the header of this name says of a plain answer.
+const TRUNCATED: &str = "x-surgetank-truncated: true";
 
 /// What a body gives when it is polled.
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
@@ -52,7 +56,11 @@ pub struct Relay {
     reserved: Option<Reservation>,
     watch: Option<Watch>,
     /// Of an answer that is no stream.
-    reader: Option<AnswerReader>,
+    skim: Option<Skim>,
+    /// Bytes of the upstream's that were passed on.
+    passed: u64,
+    /// Whether it may still have to be said that the stream was cut by its token limit.
+    may_mark: bool,
     patience: Patience,
     last_piece: Instant,
     timer: Pin<Box<Sleep>>,
@@ -84,6 +92,7 @@ impl Relay {
         call: Arc<Call>,
     ) -> Self {
         let now = Instant::now();
+        let may_mark = call.route.policy.answers.on_truncated != OnTruncated::Ignore;
         let timer = Box::pin(tokio::time::sleep_until(
             patience.end_by.min(now + patience.idle),
         ));
@@ -92,7 +101,9 @@ impl Relay {
             held,
             reserved,
             watch,
-            reader: None,
+            skim: None,
+            passed: 0,
+            may_mark,
             patience,
             last_piece: now,
             timer,
@@ -102,11 +113,38 @@ impl Relay {
         }
     }
 
-    /// Goes on reading an answer that is no stream. `reader` has already seen what is held.
+    /// Goes on reading an answer that is no stream. `skim` has already seen what is held.
     #[must_use]
-    pub fn read_by(mut self, reader: Option<AnswerReader>) -> Self {
-        self.reader = reader;
+    pub fn skimmed_by(mut self, skim: Option<Skim>) -> Self {
+        self.skim = skim;
         self
+    }
+
+    /// The piece as it leaves. All bytes of it are the upstream's, but for the comment that says that the
+    /// stream is cut: it stands before the terminator, where SDKs still read.
+    fn pass(&mut self, piece: Bytes) -> Frame<Bytes> {
+        let (start, len) = (self.passed, piece.len() as u64);
+        self.passed += len;
+        let cut = self.watch.as_ref().and_then(Watch::cut_at);
+        let Some(cut) = cut.filter(|_| self.may_mark) else {
+            return Frame::data(piece);
+        };
+        let at = if cut.before >= start {
+            cut.before
+        } else {
+            cut.behind
+        };
+        let at = at.checked_sub(start).filter(|at| *at <= len);
+        let Some(at) = at.and_then(|at| usize::try_from(at).ok()) else {
+            return Frame::data(piece);
+        };
+        self.may_mark = false;
+        let comment = keepalive::comment(TRUNCATED);
+        let mut marked = BytesMut::with_capacity(piece.len() + comment.len());
+        marked.extend_from_slice(&piece[..at]);
+        marked.extend_from_slice(&comment);
+        marked.extend_from_slice(&piece[at..]);
+        Frame::data(marked.freeze())
     }
 
     /// The answer broke: says so in the stream where that is possible, and aborts.
@@ -174,10 +212,13 @@ impl Relay {
         match next {
             Some(Ok(frame)) => {
                 self.last_piece = Instant::now();
-                if let Some(data) = frame.data_ref() {
-                    self.see(data);
-                }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(match frame.into_data() {
+                    Ok(data) => {
+                        self.see(&data);
+                        self.pass(data)
+                    }
+                    Err(trailers) => trailers,
+                })))
             }
             // After the answer's own end nothing is lost, however the connection goes.
             Some(Err(_)) if self.watch.as_ref().is_some_and(Watch::has_said_its_end) => self.end(),
@@ -192,8 +233,8 @@ impl Relay {
         if let Some(watch) = &mut self.watch {
             watch.see(data);
         }
-        if let Some(reader) = &mut self.reader {
-            reader.see(data);
+        if let Some(skim) = &mut self.skim {
+            skim.see(data);
         }
     }
 
@@ -213,7 +254,7 @@ impl http_body::Body for Relay {
             State::Passing => {
                 this.state = State::Passing;
                 if let Some(piece) = this.held.pop_front() {
-                    return Poll::Ready(Some(Ok(Frame::data(piece))));
+                    return Poll::Ready(Some(Ok(this.pass(piece))));
                 }
                 this.reserved = None;
                 this.poll_upstream(cx)
@@ -247,7 +288,7 @@ impl http_body::Body for Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         let of_stream = self.watch.as_ref().map(Watch::reading);
-        let reading = of_stream.or_else(|| self.reader.as_ref().map(AnswerReader::reading));
+        let reading = of_stream.or_else(|| self.skim.as_ref().map(Skim::reading));
         if let Some(reading) = reading {
             self.call.note_answer(reading);
         }

@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,11 +12,15 @@ use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::Metrics;
+use super::{
+    Metrics,
+    trouble::{Event, Kind},
+};
 use crate::{
     body::{Body, BodyError},
     call::{Call, CallId, Journal},
     dialect::Finish,
+    lane::WaitReason,
 };
 
 /// What became of a request, as its caller would put it.
@@ -42,9 +47,22 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome, in the order of declaration.
+    pub const ALL: [Self; 9] = [
+        Self::Served,
+        Self::Refused,
+        Self::Exhausted,
+        Self::Substituted,
+        Self::Limited,
+        Self::Failed,
+        Self::Broken,
+        Self::Abandoned,
+        Self::Rejected,
+    ];
+
     /// A label value.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Served => "served",
             Self::Refused => "refused",
@@ -115,7 +133,7 @@ impl Report {
     }
 
     fn write(&self, outcome: Outcome) {
-        let duration_ms = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = in_millis(self.arrived.elapsed());
         let status = self.status.map(|status| status.as_u16());
         let Some(call) = self.call.get() else {
             tracing::info!(
@@ -141,10 +159,16 @@ impl Report {
             upstream_status = journal.upstream_status,
             class = journal.class.map(crate::retry::triage::Class::as_str),
             attempts = journal.attempts,
-            waited_ms = u64::try_from(journal.waited.as_millis()).unwrap_or(u64::MAX),
-            first_byte_ms = journal
-                .first_byte
-                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            waited_ms = in_millis(journal.waited),
+            wait_limit_ms = some_millis(journal.limit_waits),
+            wait_backoff_ms = some_millis(journal.backoff_waits),
+            wait_hint_ms = some_millis(journal.hint_waits),
+            wait_breaker_ms = some_millis(journal.lane_waits.get(WaitReason::Breaker)),
+            wait_gate_ms = some_millis(journal.lane_waits.get(WaitReason::Gate)),
+            wait_probe_ms = some_millis(journal.lane_waits.get(WaitReason::Probe)),
+            wait_pace_ms = some_millis(journal.lane_waits.get(WaitReason::Pace)),
+            wait_window_ms = some_millis(journal.lane_waits.get(WaitReason::Window)),
+            first_byte_ms = journal.first_byte.map(in_millis),
             gave_up = journal.gave_up,
             substituted = journal.substituted,
             begun_early = journal.begun.then_some(true),
@@ -192,6 +216,40 @@ impl Report {
 }
 
 impl Report {
+    /// What the status page remembers: requests that met trouble, also those that a retry has saved.
+    fn note_trouble(&self, outcome: Outcome) {
+        let journal = self.call.get().map(|call| call.journal().clone());
+        let failed = journal.as_ref().and_then(|journal| journal.failed.clone());
+        // A caller may leave for reasons of its own; after a failed try the wait was the reason.
+        let met_trouble = match outcome {
+            Outcome::Served | Outcome::Abandoned => failed.is_some(),
+            _ => true,
+        };
+        if !met_trouble {
+            return;
+        }
+        let gave_up = journal.as_ref().and_then(|journal| journal.gave_up);
+        let latest = journal
+            .as_ref()
+            .and_then(|journal| journal.upstream.as_ref());
+        let upstream = failed.as_ref().map(|failed| &failed.upstream);
+        let kind = Kind {
+            route: self.call.get().map(|call| call.route.name().to_owned()),
+            upstream: upstream.or(latest.map(|latest| &latest.name)).cloned(),
+            class: failed.as_ref().map(|failed| failed.class),
+            status: failed.as_ref().and_then(|failed| failed.status),
+            outcome,
+            reason: self.broken_by.or(gave_up),
+        };
+        let event = Event {
+            kind,
+            request: self.id,
+            tries: journal.as_ref().map_or(0, |journal| journal.attempts),
+            waited: journal.map_or(Duration::ZERO, |journal| journal.waited),
+        };
+        self.metrics.trouble.note(Instant::now(), event);
+    }
+
     /// What the upstream's answer told of itself. A name that no upstream has answered to is no label.
     fn count_answer(&self, call: &Call, journal: &Journal, upstream: &str) {
         let (Some(model), route) = (self.model(journal), call.route.name()) else {
@@ -227,8 +285,18 @@ impl Drop for Report {
         self.metrics.in_flight.dec();
         let outcome = self.final_outcome();
         self.count(outcome);
+        self.note_trouble(outcome);
         self.write(outcome);
     }
+}
+
+fn in_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A field that is left out where there is nothing to tell.
+fn some_millis(time: Duration) -> Option<u64> {
+    (!time.is_zero()).then(|| in_millis(time))
 }
 
 pin_project_lite::pin_project! {

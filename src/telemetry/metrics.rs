@@ -1,8 +1,8 @@
 //! The metric families, each with the operator's question that it answers.
 //!
 //! Label values come from the configuration file (routes, upstreams), from closed enums, or from a
-//! table of bounded size (models), so the number of series is bounded: `routes × models × kinds` and
-//! `routes × dialects × outcomes` are the largest products.
+//! table of bounded size (models), so the number of series is bounded: `routes × models × kinds`,
+//! `upstreams × models × classes × 2` and `routes × dialects × outcomes` are the largest products.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use prometheus::{
     Registry, TextEncoder, core::Collector,
 };
 
-use super::models::ModelNames;
+use super::{lanes::LaneFamilies, models::ModelNames, trouble::TroubleLog};
 use crate::dialect::Usage;
 
 /// Seconds to the first byte: from a cached answer to a reasoning model's long silence.
@@ -65,16 +65,14 @@ pub struct Metrics {
     pub models: ModelNames,
     /// Requests refused by a user's limit.
     pub limited: IntCounterVec,
-    /// What the lanes of an upstream do now, by what is counted. Refreshed at each scrape.
-    pub lanes: GaugeVec,
+    /// What the lanes do, and what they have learned.
+    pub lanes: LaneFamilies,
     /// How long the shared store takes to answer, by what it was asked.
     pub store_seconds: HistogramVec,
     /// Calls on the shared store without an answer, by reason.
     pub store_errors: IntCounterVec,
     /// Whether the shared store is in use: 0 without one, and while it is away.
     pub store_up: IntGauge,
-    /// Requests that a lane did not let through.
-    pub lane_refused: IntCounterVec,
     /// Requests that went out without the protection of a retry, because their body was too large to hold.
     pub unprotected: IntCounter,
     /// Requests whose answer has not ended.
@@ -87,6 +85,8 @@ pub struct Metrics {
     pub users: IntGauge,
     /// Handlers that panicked; anything above zero is a bug.
     pub panics: IntCounter,
+    /// What went wrong lately: no metric, but told to the same reader.
+    pub trouble: TroubleLog,
     /// Whether a changed configuration was put in force.
     config_reloads: IntCounterVec,
     /// Since when the configuration holds that is in force, in seconds since 1970.
@@ -129,17 +129,17 @@ impl Metrics {
             attempts: add.counters(
                 "surgetank_upstream_attempts_total",
                 "Attempts on an upstream by triage class; attempt=\"retry\" are all but the first of a request.",
-                &["upstream", "class", "attempt"],
+                &["upstream", "lane", "class", "attempt"],
             )?,
             retries_denied: add.counters(
                 "surgetank_retries_denied_total",
                 "Failed attempts that were not followed by another, by reason.",
-                &["upstream", "reason"],
+                &["upstream", "lane", "reason"],
             )?,
             first_byte_seconds: add.histograms(
                 "surgetank_first_byte_seconds",
                 "From sending an attempt to the first byte of its answer (of a stream: until it may leave, with its first content).",
-                &["upstream"],
+                &["upstream", "lane"],
                 FIRST_BYTE_BUCKETS,
             )?,
             saved: add.counter("surgetank_requests_saved_total", "Requests that were served only because they were retried.")?,
@@ -179,17 +179,7 @@ impl Metrics {
             )?,
             models: ModelNames::default(),
             limited: add.counters("surgetank_limited_total", "Requests refused by a user's limit.", &["rule"])?,
-            lanes: add.gauges(
-                "surgetank_lane_state",
-                "The lanes of an upstream now: how many there are, how many are held by gate or breaker, \
-                 requests waiting and live, the slowest learned pace (requests a second).",
-                &["upstream", "what"],
-            )?,
-            lane_refused: add.counters(
-                "surgetank_lane_refused_total",
-                "Requests that were not sent because their wait would have been in vain, by reason.",
-                &["upstream", "reason"],
-            )?,
+            lanes: LaneFamilies::new(&add)?,
             store_seconds: add.histograms(
                 "surgetank_store_seconds",
                 "From a call on the shared store to its answer.",
@@ -211,6 +201,7 @@ impl Metrics {
             held_bytes: add.gauge("surgetank_held_bytes", "Bytes of bodies held in memory for retries.")?,
             users: add.gauge("surgetank_limited_users", "Users known to the limiter.")?,
             panics: add.counter("surgetank_panics_total", "Requests that ended in a panic of ours.")?,
+            trouble: TroubleLog::default(),
             config_reloads: add.counters(
                 "surgetank_config_reloads_total",
                 "Times that the configuration was read again; result=\"failure\" left the old one in force.",
@@ -293,7 +284,7 @@ impl Metrics {
 }
 
 /// Makes and registers families.
-struct Adder<'a>(&'a Registry);
+pub(super) struct Adder<'a>(&'a Registry);
 
 impl Adder<'_> {
     fn collector<C: Collector + 'static>(&self, collector: C) -> prometheus::Result<()> {
@@ -304,7 +295,7 @@ impl Adder<'_> {
         self.collector(collector.clone()).map(|()| collector)
     }
 
-    fn counters(
+    pub(super) fn counters(
         &self,
         name: &str,
         help: &str,
@@ -313,7 +304,7 @@ impl Adder<'_> {
         self.registered(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn seconds(
+    pub(super) fn seconds(
         &self,
         name: &str,
         help: &str,
@@ -322,7 +313,7 @@ impl Adder<'_> {
         self.registered(prometheus::CounterVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn histograms(
+    pub(super) fn histograms(
         &self,
         name: &str,
         help: &str,
@@ -335,7 +326,12 @@ impl Adder<'_> {
         )?)
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+    pub(super) fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<GaugeVec> {
         self.registered(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 

@@ -4,9 +4,14 @@
 //! and never a field.
 
 mod access;
+pub mod lanes;
 pub mod logs;
 pub mod metrics;
 mod models;
+pub mod totals;
+pub mod trouble;
 
 pub use access::{Observed, Outcome, Report};
 pub use metrics::Metrics;
+pub use models::ModelNames;
+pub use totals::Totals;

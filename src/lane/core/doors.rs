@@ -8,10 +8,12 @@ use tokio::time::Instant;
 use super::super::gate::Passage;
 use super::super::outcome::{RefuseReason, Refused, WaitReason};
 use super::super::patience::{Outlook, tellable};
-use super::super::queue::TicketId;
+use super::super::queue::{TicketId, UserKey};
 use super::super::quota::RetryToken;
+use super::super::report::QuotaLeft;
 use super::super::snapshot::Snapshot;
-use super::{Fate, LaneCore, SETTLE, Send, SendId, Ticket};
+use super::super::waits::Waits;
+use super::{Fate, LaneCore, SETTLE, Send, SendId, Ticket, Waiting};
 
 /// Whether somebody may be released now.
 pub(super) enum Door {
@@ -28,7 +30,7 @@ impl LaneCore {
     /// A copy of the lane's state for metrics and the status page.
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let now = self.clock.map_or(now, |clock| clock.max(now));
+        let now = self.clock(now);
         let reason = match self.door(now) {
             Door::Open { .. } => WaitReason::Idle,
             Door::Shut { reason, .. } => reason,
@@ -48,6 +50,22 @@ impl LaneCore {
             retry_tokens: self.quota.tokens(),
             counters: self.counters,
         }
+    }
+
+    /// The present, or the latest instant that the lane has seen.
+    pub(in crate::lane) fn clock(&self, now: Instant) -> Instant {
+        self.clock.map_or(now, |clock| clock.max(now))
+    }
+
+    /// Those who wait, and since when, in no order.
+    pub(in crate::lane) fn waiting_since(&self) -> impl Iterator<Item = (UserKey, Instant)> {
+        let waiting = self.queue.iter();
+        waiting.map(|(user, waiting)| (user, waiting.since))
+    }
+
+    /// What the vendor said is left of its quotas.
+    pub(in crate::lane) fn quotas(&self, now: Instant) -> Vec<QuotaLeft> {
+        self.pace.quotas(now)
     }
 
     /// The doors from the outside in. A probe is not held up by a window that the dead may fill.
@@ -164,12 +182,13 @@ impl LaneCore {
             .then_some(RefuseReason::Exhausted)
     }
 
-    /// Turns a request away that is not in the queue.
+    /// Turns a request away that is not in the queue, or not any more.
     pub(super) fn refuse(
         &mut self,
         now: Instant,
         ticket: &Ticket,
         reason: RefuseReason,
+        waits: Waits,
     ) -> Refused {
         if let Some(token) = ticket.retry {
             self.quota.refund(token);
@@ -182,8 +201,14 @@ impl LaneCore {
                 .map_or(Duration::ZERO, |until| until.saturating_duration_since(now)),
             _ => self.outlook(now, self.queue.len()).wait(),
         };
+        let waiting_for = match self.door(now) {
+            Door::Open { .. } => self.times.waiting_for.unwrap_or(WaitReason::Idle),
+            Door::Shut { reason, .. } => reason,
+        };
         Refused {
             reason,
+            waiting_for,
+            waits,
             retry_after: tellable(wait, self.settings.hint_cap),
             retry: ticket.retry,
         }
@@ -197,9 +222,10 @@ impl LaneCore {
             return None;
         }
         self.expiries.pop_first();
-        let ticket = self.queue.remove(id)?.ticket;
+        let Waiting { ticket, before, .. } = self.queue.remove(id)?;
         let reason = closed.unwrap_or_else(|| ticket.gives_up_for());
-        Some((id, self.refuse(now, &ticket, reason)))
+        let waits = self.times.waited.since(&before);
+        Some((id, self.refuse(now, &ticket, reason, waits)))
     }
 
     /// Clears up after a request that left the queue by itself.
@@ -218,7 +244,7 @@ impl LaneCore {
         }
     }
 
-    fn closed_for(&self, now: Instant) -> Duration {
+    pub(super) fn closed_for(&self, now: Instant) -> Duration {
         let remaining = |passage| match passage {
             Passage::Shut(until) => until.saturating_duration_since(now),
             Passage::Open | Passage::Probe | Passage::Probing => Duration::ZERO,
