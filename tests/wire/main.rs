@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod alive;
 mod cancel;
 mod faults;
 mod guard;
