@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     deadline::Deadline,
-    dialect::{Ask, Dialect, Reading, Usage, Vendor},
+    dialect::{Ask, Dialect, Endpoint, Reading, Usage, Vendor},
     lane::{Lane, RetryRight, Waits},
     limit::identity::UserKey,
     payload::Payload,
@@ -332,6 +332,18 @@ impl Call {
             deadline,
             late,
             journal: Mutex::default(),
+        }
+    }
+
+    /// How often a stream of this call is kept alive; `None` where nobody knows what may be said in it.
+    #[must_use]
+    pub fn keepalive(&self) -> Option<Duration> {
+        match self.dialect.endpoint() {
+            Endpoint::Embeddings | Endpoint::Other => None,
+            _ => match self.late {
+                Some(plan) if plan.form == late::Form::Events => Some(plan.every),
+                _ => Some(self.route.policy.stream.keepalive),
+            },
         }
     }
 

@@ -66,6 +66,10 @@ pub struct Relay {
     last_piece: Instant,
     /// The time between pieces, for the operator.
     gaps: Option<ChunkTimes>,
+    /// How often a sign of life goes into a silent stream; none for what is no stream of a known kind.
+    keepalive: Option<Duration>,
+    /// When the caller last got anything.
+    last_word: Instant,
     timer: Pin<Box<Sleep>>,
     lifecycle: Lifecycle,
     call: Arc<Call>,
@@ -79,6 +83,14 @@ enum State {
     /// The error event is out; aborts at the next poll.
     Aborting(BodyError),
     Ended,
+}
+
+/// What the timer has fired for.
+enum Due {
+    /// The stream is given up.
+    End(BodyError),
+    /// This is said, so that nobody else gives it up.
+    SignOfLife(Bytes),
 }
 
 impl Relay {
@@ -96,10 +108,8 @@ impl Relay {
     ) -> Self {
         let now = Instant::now();
         let may_mark = call.route.policy.answers.on_truncated != OnTruncated::Ignore;
-        let timer = Box::pin(tokio::time::sleep_until(
-            patience.end_by.min(now + patience.idle),
-        ));
-        Self {
+        let keepalive = watch.as_ref().and_then(|_| call.keepalive());
+        let mut relay = Self {
             upstream,
             held,
             reserved,
@@ -110,11 +120,27 @@ impl Relay {
             patience,
             last_piece: now,
             gaps: None,
-            timer,
+            keepalive,
+            last_word: now,
+            timer: Box::pin(tokio::time::sleep_until(now)),
             lifecycle,
             call,
             state: State::Passing,
-        }
+        };
+        relay.arm();
+        relay
+    }
+
+    /// Sets the timer for whatever is due first. There is one for the whole stream: pieces only note
+    /// their time, and the timer follows when it fires.
+    fn arm(&mut self) {
+        let ends = self
+            .patience
+            .end_by
+            .min(self.last_piece + self.patience.idle);
+        let speaks = self.keepalive.map(|every| self.last_word + every);
+        let first = speaks.map_or(ends, |speaks| ends.min(speaks));
+        self.timer.as_mut().reset(first);
     }
 
     /// Notes the time between pieces.
@@ -184,23 +210,32 @@ impl Relay {
         }
     }
 
-    /// Whether the silence or the whole request has lasted too long; re-arms the timer otherwise.
-    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+    /// Waits until the silence or the whole request has lasted too long, or until the caller should hear something.
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
             let now = Instant::now();
             if now >= self.patience.end_by {
-                return Poll::Ready(BodyError::Deadline(self.patience.total));
+                return Poll::Ready(Due::End(BodyError::Deadline(self.patience.total)));
             }
-            let silent_until = self.last_piece + self.patience.idle;
-            if now >= silent_until {
-                return Poll::Ready(BodyError::Idle(self.patience.idle));
+            if now >= self.last_piece + self.patience.idle {
+                return Poll::Ready(Due::End(BodyError::Idle(self.patience.idle)));
             }
-            // One timer for the whole stream: pieces only note their time, and the timer follows
-            // when it fires.
-            self.timer
-                .as_mut()
-                .reset(silent_until.min(self.patience.end_by));
+            let is_silent = self
+                .keepalive
+                .is_some_and(|every| now >= self.last_word + every);
+            if is_silent {
+                // Inside an event nothing can be said, and the next look comes later.
+                self.last_word = now;
+            }
+            self.arm();
+            match &self.watch {
+                Some(watch) if is_silent && watch.can_take_an_event() => {
+                    let sign = keepalive::sign_of_life(self.call.dialect, watch.has_ids());
+                    return Poll::Ready(Due::SignOfLife(sign));
+                }
+                _ => {}
+            }
         }
     }
 
@@ -213,12 +248,12 @@ impl Relay {
             return self.break_off(BodyError::Stopping);
         }
         let Poll::Ready(next) = Pin::new(&mut self.upstream).poll_frame(cx) else {
-            let overdue = ready!(self.poll_overdue(cx));
-            // An upstream that lingers after its own end takes nothing away.
-            if is_over {
-                return self.end();
-            }
-            return self.break_off(overdue);
+            return match ready!(self.poll_due(cx)) {
+                Due::SignOfLife(sign) => Poll::Ready(Some(Ok(Frame::data(sign)))),
+                // An upstream that lingers after its own end takes nothing away.
+                Due::End(_) if is_over => self.end(),
+                Due::End(overdue) => self.break_off(overdue),
+            };
         };
         match next {
             Some(Ok(frame)) => {
@@ -228,6 +263,7 @@ impl Relay {
                     gaps.observe(gap.as_secs_f64());
                 }
                 self.last_piece = now;
+                self.last_word = now;
                 Poll::Ready(Some(Ok(match frame.into_data() {
                     Ok(data) => {
                         self.see(&data);

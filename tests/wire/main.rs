@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod alive;
 mod auth;
 mod cancel;
 mod chain;
