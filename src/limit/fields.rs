@@ -12,13 +12,8 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use super::plan::Unit;
 use super::standing::Standing;
-
-/// The name of the limit on requests per time.
-const RATE: &str = "user";
-
-/// The name of the limit on concurrent requests.
-const CONCURRENT: &str = "user-concurrent";
 
 /// The largest integer of a structured field (RFC 9651 §3.3.1).
 const LARGEST: u64 = 999_999_999_999_999;
@@ -27,14 +22,20 @@ const LARGEST: u64 = 999_999_999_999_999;
 #[must_use]
 pub fn policy(standing: &Standing) -> Option<String> {
     let mut list = List::default();
-    if let Some(rate) = standing.rate {
+    for rate in standing.rates() {
         let (quota, window) = whole_seconds(rate.limit, rate.window);
-        list.push(format_args!("\"{RATE}\";q={quota};w={window}"));
+        let name = rate.name;
+        // The draft's register of units has none for tokens, so that one is ours.
+        let unit = match rate.unit {
+            Unit::Requests => "",
+            Unit::Tokens => ";surgetank-unit=\"tokens\"",
+        };
+        list.push(format_args!("\"{name}\";q={quota};w={window}{unit}"));
     }
-    if let Some(concurrent) = standing.concurrent {
-        let limit = concurrent.limit;
+    if let Some(concurrent) = standing.concurrent() {
+        let (scope, limit) = (standing.scope().as_str(), concurrent.limit);
         list.push(format_args!(
-            "\"{CONCURRENT}\";q={limit};qu=\"concurrent-requests\""
+            "\"{scope}-concurrent\";q={limit};qu=\"concurrent-requests\""
         ));
     }
     list.finish()
@@ -44,14 +45,14 @@ pub fn policy(standing: &Standing) -> Option<String> {
 #[must_use]
 pub fn state(standing: &Standing) -> Option<String> {
     let mut list = List::default();
-    if let Some(rate) = standing.rate {
-        let remaining = rate.remaining.min(LARGEST);
+    for rate in standing.rates() {
+        let (name, remaining) = (rate.name, rate.remaining.min(LARGEST));
         let reset = seconds_up(rate.reset);
-        list.push(format_args!("\"{RATE}\";r={remaining};t={reset}"));
+        list.push(format_args!("\"{name}\";r={remaining};t={reset}"));
     }
-    if let Some(concurrent) = standing.concurrent {
-        let remaining = concurrent.remaining;
-        list.push(format_args!("\"{CONCURRENT}\";r={remaining}"));
+    if let Some(concurrent) = standing.concurrent() {
+        let (scope, remaining) = (standing.scope().as_str(), concurrent.remaining);
+        list.push(format_args!("\"{scope}-concurrent\";r={remaining}"));
     }
     list.finish()
 }
@@ -69,7 +70,7 @@ struct List(String);
 impl List {
     fn push(&mut self, item: fmt::Arguments<'_>) {
         if self.0.is_empty() {
-            self.0.reserve(80); // both items as they usually are, in one allocation
+            self.0.reserve(80); // two items as they usually are, in one allocation
         } else {
             self.0.push_str(", ");
         }
@@ -84,7 +85,7 @@ impl List {
 }
 
 /// A limit over any period, told over whole seconds, since the fields know no others.
-fn whole_seconds(limit: u32, window: Duration) -> (u64, u64) {
+fn whole_seconds(limit: u64, window: Duration) -> (u64, u64) {
     let seconds = seconds_up(window).max(1);
     let micros = window.as_micros().max(1);
     let quota = u128::from(limit) * u128::from(seconds) * 1_000_000 / micros;

@@ -1,0 +1,191 @@
+//! How many tokens a request is taken to use: before it has begun, and when it has ended.
+//!
+//! Only the vendor counts tokens, and it tells its count at the end, or not at all. Before the end
+//! there is an estimate. It need not be good, since it is put right; it has to be cheap, and must
+//! not be far too small, or many requests at once would pass before the first of them is settled.
+//!
+//! - The prompt is taken as a token for every four bytes of text, which is about true of English
+//!   and errs upwards for JSON. What looks like data (an image in base64) is not text: counted so, one
+//!   picture would cost as much as a novel.
+//! - The answer is taken as long as the request allows, up to [`TYPICAL_OUTPUT`]: many set a limit that
+//!   is never reached, and nobody who does so is to wait for a quota that will not be used.
+//!
+//! Where the end tells nothing, what is known counts: a stream's events of content are about one a
+//! token, and a prompt that was sent has been read.
+
+use super::estimate_text::text_bytes;
+use crate::{
+    dialect::{Ask, Endpoint, Reading, Usage},
+    telemetry::Outcome,
+};
+
+/// Tokens of an answer whose request allows more, or does not say.
+pub const TYPICAL_OUTPUT: u64 = 1_024;
+
+/// Bytes of text for a token.
+const BYTES_A_TOKEN: u64 = 4;
+
+/// What a request will use, about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// Of the prompt.
+    pub input: u64,
+    /// Of the answer.
+    pub output: u64,
+}
+
+impl Estimate {
+    /// Of a request to `endpoint` that asks for `ask`. `body` is what is known of its body, out of `length` bytes.
+    ///
+    /// What does not generate (lists of models, files, batches) uses no tokens.
+    #[must_use]
+    pub fn of(endpoint: Endpoint, ask: &Ask, body: &[u8], length: u64) -> Self {
+        let unseen = length.saturating_sub(body.len() as u64);
+        let input = (text_bytes(body).saturating_add(unseen)).div_ceil(BYTES_A_TOKEN);
+        let output = ask.max_output.unwrap_or(TYPICAL_OUTPUT).min(TYPICAL_OUTPUT);
+        match endpoint {
+            Endpoint::Other => Self::default(),
+            Endpoint::Embeddings => Self { input, output: 0 },
+            _ => Self { input, output },
+        }
+    }
+
+    /// To be reserved.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+}
+
+/// What is known of a request when it has ended, whichever way.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// What was reserved.
+    pub estimate: Estimate,
+    /// What the caller got; `None` if it left before it got anything.
+    pub outcome: Option<Outcome>,
+    /// Whether anything was sent to an upstream.
+    pub was_sent: bool,
+    /// What the vendors have told, of all answers together.
+    pub used: Option<Usage>,
+    /// What was read of the answer.
+    pub answer: Reading,
+}
+
+/// The tokens to be charged.
+#[must_use]
+pub fn spent(known: &Known) -> u64 {
+    let Known {
+        estimate,
+        used,
+        answer,
+        ..
+    } = known;
+    if let Some(used) = used {
+        // A stream that was cut has told of its beginning only.
+        let written = if answer.finish.is_some() {
+            used.output
+        } else {
+            used.output.max(answer.content_events)
+        };
+        return used.input.saturating_add(written);
+    }
+    if answer.content_events > 0 {
+        return estimate.input.saturating_add(answer.content_events);
+    }
+    match known.outcome {
+        // Whole and silent on its cost, or not to be read.
+        Some(Outcome::Served | Outcome::Broken) => estimate.total(),
+        // The caller has left. What was sent may have been read, and will be paid for.
+        None | Some(Outcome::Abandoned) if known.was_sent => estimate.input,
+        // Refused, failed, or answered by us: nobody has generated anything.
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::{Dialect, Finish};
+
+    fn known(outcome: Option<Outcome>) -> Known {
+        Known {
+            estimate: Estimate {
+                input: 100,
+                output: 1_000,
+            },
+            outcome,
+            was_sent: true,
+            used: None,
+            answer: Reading::default(),
+        }
+    }
+
+    fn used(input: u64, output: u64) -> Option<Usage> {
+        Some(Usage {
+            input,
+            output,
+            ..Usage::default()
+        })
+    }
+
+    fn reading(finish: Option<Finish>, content_events: u64) -> Reading {
+        Reading {
+            finish,
+            content_events,
+            ..Reading::default()
+        }
+    }
+
+    #[test]
+    fn what_was_told_is_charged_and_what_was_not_is_guessed() {
+        use Outcome::{Abandoned, Broken, Exhausted, Failed, Refused, Served, Substituted};
+        let stop = Some(Finish::Stop);
+        for (case, outcome, used, answer, expected) in [
+            ("told", Some(Served), used(7, 5), reading(stop, 3), 12),
+            ("told, more than reserved", Some(Served), used(7, 9_000), reading(stop, 3), 9_007),
+            ("cut behind its beginning", Some(Broken), used(7, 1), reading(None, 40), 47),
+            ("left behind its beginning", Some(Abandoned), used(7, 1), reading(None, 40), 47),
+            ("a stream without usage", Some(Served), None, reading(stop, 40), 140),
+            ("cut, without usage", Some(Broken), None, reading(None, 40), 140),
+            ("whole, unreadable", Some(Served), None, reading(None, 0), 1_100),
+            ("left before the answer", None, None, reading(None, 0), 100),
+            ("failed", Some(Failed), None, reading(None, 0), 0),
+            ("failed after a paid try", Some(Failed), used(7, 5), reading(stop, 0), 12),
+            ("refused", Some(Refused), None, reading(None, 0), 0),
+            ("no money", Some(Exhausted), None, reading(None, 0), 0),
+            ("our reply", Some(Substituted), None, reading(None, 0), 0),
+        ] {
+            let known = Known {
+                used,
+                answer,
+                ..known(outcome)
+            };
+            assert_eq!(spent(&known), expected, "{case}");
+        }
+        let unsent = Known {
+            was_sent: false,
+            ..known(None)
+        };
+        assert_eq!(spent(&unsent), 0, "left while it waited for its turn");
+    }
+
+    #[test]
+    fn estimates() {
+        let text = vec![b' '; 4_000];
+        let of = |endpoint: Dialect, body: &str, bytes: &[u8], length| {
+            Estimate::of(endpoint.endpoint(), &Ask::read(endpoint, body.as_bytes()), bytes, length)
+        };
+        let chat = Dialect::CHAT_COMPLETIONS;
+        let plain = of(chat, "{}", &text, 4_000);
+        assert_eq!((plain.input, plain.output), (1_000, TYPICAL_OUTPUT));
+        assert_eq!(of(chat, r#"{"max_tokens":10}"#, &text, 4_000).output, 10);
+        let boastful = of(chat, r#"{"max_tokens":100000}"#, &text, 4_000);
+        assert_eq!(boastful.output, TYPICAL_OUTPUT);
+        assert_eq!(of(chat, "{}", &text, 8_000).input, 2_000, "the rest was not seen");
+        let embeddings = Dialect::detect("/v1/embeddings", false);
+        assert_eq!(of(embeddings, "{}", &text, 4_000).total(), 1_000);
+        let models = Dialect::detect("/v1/models", false);
+        assert_eq!(of(models, "{}", &text, 4_000).total(), 0);
+    }
+}
