@@ -48,6 +48,8 @@ pub struct Call {
     pub ask: Ask,
     /// Who asks.
     pub user: UserKey,
+    /// The number of the user's class; 0 for none.
+    pub class: u16,
     /// What this request wants differently from its route.
     pub wishes: Wishes,
     /// Until when anything may still be started for it.
@@ -70,6 +72,8 @@ pub struct Circumstances {
     pub ask: Ask,
     /// See [`Call::user`].
     pub user: UserKey,
+    /// See [`Call::class`].
+    pub class: u16,
     /// See [`Call::wishes`].
     pub wishes: Wishes,
     /// See [`Call::deadline`].
@@ -203,6 +207,7 @@ impl Call {
             dialect,
             ask,
             user,
+            class,
             wishes,
             deadline,
         } = known;
@@ -219,6 +224,7 @@ impl Call {
             dialect,
             ask,
             user,
+            class,
             wishes,
             deadline,
             journal: Mutex::default(),

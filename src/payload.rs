@@ -26,6 +26,9 @@ use crate::{
 /// How long a caller may pause in the middle of its body before the request is given up.
 const STALL: Duration = Duration::from_secs(60);
 
+/// How much of a body that is too large to be held is looked at before it is passed on.
+const BEGINNING: usize = 64 * 1024;
+
 /// A request's body.
 #[derive(Debug)]
 pub enum Payload {
@@ -76,11 +79,9 @@ impl Payload {
                 _reserved: reserved,
             }));
         }
-        // A declared length that cannot be held is not read at all: the caller need not wait for it.
+        // Of a declared length that cannot be held only the beginning is waited for, where the user may be named.
         let declared = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
-        if declared > cap {
-            return Ok(Self::passing(Bytes::new(), incoming));
-        }
+        let cap = if declared > cap { cap.min(BEGINNING) } else { cap };
         let (mut incoming, mut read, mut trailers) = (incoming, Chunks::default(), None);
         loop {
             let frame = match tokio::time::timeout(STALL, incoming.frame()).await {
@@ -116,6 +117,23 @@ impl Payload {
         match self {
             Self::Held(held) => Some(&held.bytes),
             Self::Passing(_) => None,
+        }
+    }
+
+    /// What is known of the body, and how long it is at least.
+    #[must_use]
+    pub fn known(&self) -> (Bytes, u64) {
+        match self {
+            Self::Held(held) => (held.bytes.clone(), held.bytes.len() as u64),
+            Self::Passing(passing) => {
+                let passing = passing
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                passing.as_ref().map_or((Bytes::new(), 0), |passing| {
+                    let length = http_body::Body::size_hint(passing).lower();
+                    (passing.read.clone(), length)
+                })
+            }
         }
     }
 

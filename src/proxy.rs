@@ -28,9 +28,9 @@ pub enum StartError {
     /// A configured credential is not there.
     #[error("{0}")]
     Credential(String),
-    /// A rate cannot be counted.
-    #[error("a limit cannot be used: {0}")]
-    Limit(#[from] crate::limit::gcra::RuleError),
+    /// A limit cannot be counted, or users cannot be told apart as configured.
+    #[error(transparent)]
+    Route(#[from] crate::route::RouteError),
     /// TLS is not usable.
     #[error("TLS could not be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -61,7 +61,7 @@ impl Proxy {
         let tls = upstream::trust()?;
         let limits = Arc::new(limits(config));
         let shared = Shared {
-            routes: Routes::new(config, &upstreams)?,
+            routes: Routes::new(config, &upstreams, env)?,
             lanes: Lanes::default(),
             budget: Budget::new(config.replay.total),
             hold_at_most: config.replay.per_request,

@@ -19,7 +19,7 @@ use crate::{
     deadline::Deadline,
     dialect::Ask,
     fallback::Finished,
-    identity,
+    identity::Identity,
     payload::Payload,
     rescue::Stop,
     retry::{deadline::caller_budget, tries::allowed_retries},
@@ -108,11 +108,11 @@ impl ReceptionLayer {
         if !payload.is_replayable() {
             self.metrics.unprotected.inc();
         }
-        let ask = payload
-            .bytes()
-            .map(|bytes| Ask::read(dialect, bytes))
-            .unwrap_or_default();
-        let user = identity::find(&route.policy.limits.identify, &parts.headers, &ask, peer);
+        let ask = match payload.bytes() {
+            Some(bytes) => Ask::read(dialect, bytes),
+            None => Ask::read_beginning(dialect, &payload.known().0),
+        };
+        let Identity { user, class } = route.identities.of(&parts.headers, &ask, peer);
         let fields = parts
             .headers
             .iter()
@@ -136,6 +136,7 @@ impl ReceptionLayer {
             dialect,
             ask,
             user,
+            class,
             wishes,
             deadline,
         };

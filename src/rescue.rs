@@ -107,9 +107,9 @@ impl Stop {
     }
 
     /// Fields beside the body.
-    fn fields(&self, headers: &mut HeaderMap) {
+    fn fields(&self, vendor: Vendor, headers: &mut HeaderMap) {
         match self {
-            Self::OverLimit(over) => over.fields(headers),
+            Self::OverLimit(over) => over.fields(vendor, headers),
             // Our own retries are over: the SDK above must not multiply them.
             Self::Failed(failure) => {
                 headers.insert("x-should-retry", HeaderValue::from_static("false"));
@@ -257,7 +257,7 @@ fn stopped(stop: &Stop, dialect: Dialect, id: CallId) -> (Response<Body>, Outcom
         tracing::info!(request_id = id.as_str(), status = status.as_u16(), reason = %stop, "a request was not answered by an upstream");
     }
     let mut response = error_response(dialect, id, status, kind, &stop.to_string());
-    stop.fields(response.headers_mut());
+    stop.fields(dialect.vendor(), response.headers_mut());
     (response, outcome)
 }
 

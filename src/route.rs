@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use tokio::time::Instant;
 
 use crate::{
-    config,
-    limit::{gcra::RuleError, layer::Limiter},
+    config::{self, Environment},
+    identity::{Identities, IdentityError},
+    limit::{
+        limiter::Limiter,
+        plan::PlanError,
+        settings::Limiters,
+    },
     retry::{
         backoff::Backoff,
         plan::{Policy, PostPolicy},
@@ -24,6 +28,8 @@ pub struct Route {
     pub upstream: Arc<Upstream>,
     /// What to do when that has failed, in order.
     pub fallback: Vec<Link>,
+    /// How its users are told apart.
+    pub identities: Arc<Identities>,
     /// The limits of its users. Routes with the same limits share them: a user has one quota, not one a route.
     pub limiter: Option<Arc<Limiter>>,
     /// When and how often a failed attempt is repeated.
@@ -57,8 +63,12 @@ impl Routes {
     /// Resolves the configuration's routes against its upstreams.
     ///
     /// # Errors
-    /// When a route's limit cannot be counted.
-    pub fn new(config: &config::Config, upstreams: &[Arc<Upstream>]) -> Result<Self, RuleError> {
+    /// When a route's limit cannot be counted, or its users cannot be told apart as they should be.
+    pub fn new(
+        config: &config::Config,
+        upstreams: &[Arc<Upstream>],
+        env: Environment<'_>,
+    ) -> Result<Self, RouteError> {
         let by_name = |name: &str| {
             upstreams
                 .iter()
@@ -66,7 +76,7 @@ impl Routes {
                 .cloned()
         };
         let mut limiters = Limiters::default();
-        let mut route = |policy: &config::Route| {
+        let mut route = |policy: &config::Route| -> Result<_, RouteError> {
             let link = |link: &config::Link| match link {
                 config::Link::Upstream(name) => by_name(name).map(Link::Upstream),
                 config::Link::Reply(text) => Some(Link::Reply(text.as_str().into())),
@@ -82,6 +92,7 @@ impl Routes {
                 upstream,
                 fallback: policy.fallback.iter().filter_map(link).collect(),
                 retry: retry_policy(&policy.retry),
+                identities: Arc::new(Identities::new(&policy.limits, env)?),
                 limiter: limiters.of(&policy.limits)?,
                 policy: policy.clone(),
             })))
@@ -91,7 +102,7 @@ impl Routes {
             .iter()
             .map(&mut route)
             .filter_map(Result::transpose)
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, RouteError>>()?;
         Ok(Self(routes))
     }
 
@@ -106,33 +117,31 @@ impl Routes {
     /// Users that the limiters remember now.
     #[must_use]
     pub fn limited_users(&self) -> usize {
-        let mut limiters: Vec<_> = self
-            .0
-            .iter()
-            .filter_map(|route| route.limiter.as_ref())
-            .collect();
-        limiters.sort_by_key(|limiter| Arc::as_ptr(limiter));
-        limiters.dedup_by(|one, other| Arc::ptr_eq(one, other));
-        limiters.into_iter().map(|limiter| limiter.users()).sum()
+        self.limiters().iter().map(|limiter| limiter.users()).sum()
+    }
+
+    /// Every limiter once, in the order of the routes.
+    #[must_use]
+    pub fn limiters(&self) -> Vec<Arc<Limiter>> {
+        let mut limiters: Vec<Arc<Limiter>> = Vec::new();
+        for limiter in self.0.iter().filter_map(|route| route.limiter.as_ref()) {
+            if !limiters.iter().any(|known| Arc::ptr_eq(known, limiter)) {
+                limiters.push(limiter.clone());
+            }
+        }
+        limiters
     }
 }
 
-/// The limiters made so far, by what they limit.
-#[derive(Default)]
-struct Limiters(Vec<(config::PerUser, Arc<Limiter>)>);
-
-impl Limiters {
-    fn of(&mut self, limits: &config::Limits) -> Result<Option<Arc<Limiter>>, RuleError> {
-        let Some(per_user) = &limits.per_user else {
-            return Ok(None);
-        };
-        if let Some((_, limiter)) = self.0.iter().find(|(known, _)| known == per_user) {
-            return Ok(Some(limiter.clone()));
-        }
-        let limiter = Arc::new(Limiter::new(per_user, limits.max_users, Instant::now())?);
-        self.0.push((per_user.clone(), limiter.clone()));
-        Ok(Some(limiter))
-    }
+/// A route cannot be used as it is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteError {
+    /// A limit cannot be counted.
+    #[error("a limit cannot be used: {0}")]
+    Limit(#[from] PlanError),
+    /// Its users cannot be told apart.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
 }
 
 fn retry_policy(retry: &config::Retry) -> Policy {

@@ -80,7 +80,7 @@ async fn serve(config: &Config) -> Result<(), Failed> {
         .collect::<Result<Vec<_>, _>>()?;
     let admin_listener = config.admin.as_ref().map(bind).transpose()?;
     let proxy = Proxy::start(config, &environment).map_err(|error| match error {
-        proxy::StartError::Credential(_) => Failed::usage(error),
+        proxy::StartError::Credential(_) | proxy::StartError::Route(_) => Failed::usage(error),
         _ => Failed::internal(error),
     })?;
     let admin = admin_listener

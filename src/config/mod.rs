@@ -15,12 +15,14 @@
 mod answers;
 mod base_url;
 mod check;
+mod classes;
 mod credential;
 mod decode;
 mod expand;
 mod fallback;
 mod identity;
 mod inherit;
+mod jwt;
 mod limits;
 mod listen;
 mod matching;
@@ -42,10 +44,12 @@ use std::path::Path;
 
 pub use self::answers::{Answers, OnTruncated, Stream};
 pub use self::base_url::{BaseUrl, BaseUrlError};
+pub use self::classes::{Class, ClassMatch, Classes, UserPattern, UserPatternError};
 pub use self::credential::{Credential, CredentialError};
 pub use self::fallback::Link;
 pub use self::identity::{BodyField, IdentitySource, IdentitySourceError};
-pub use self::limits::{Limits, PerUser, WhenExceeded};
+pub use self::jwt::{Algorithm, Jwt};
+pub use self::limits::{Limits, PerUser, Rates, Total, WhenExceeded};
 pub use self::listen::{Listen, ListenError};
 pub use self::matching::{HeaderPattern, HeaderPatternError, Match, PathPrefix, PathPrefixError};
 pub use self::problem::{Place, Problem, Problems, Severity};

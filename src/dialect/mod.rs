@@ -33,6 +33,7 @@ pub mod reply;
 mod sieve;
 #[cfg(test)]
 mod tests;
+pub(crate) mod times;
 mod usage;
 mod wire;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::api::{DEFAULT_MODEL, Endpoint, Request, Vendor};
 use super::body::Body as Received;
-use super::clock::{go_duration, rfc3339, unix_seconds};
+use crate::dialect::times::{go_duration, rfc3339, unix_seconds};
 use super::config::AnswerConfig;
 use super::echo;
 use super::errors::VendorError;

@@ -63,6 +63,14 @@ pub fn retry_after(wait: Duration) -> u64 {
     seconds_up(wait).max(1)
 }
 
+/// The value of `Retry-After-Ms`, which official SDKs know: rounded up, at least 1, since some take 0 for "at once" and
+/// some for nothing at all.
+#[must_use]
+pub fn retry_after_ms(wait: Duration) -> u64 {
+    let up = u128::from(!wait.subsec_nanos().is_multiple_of(1_000_000));
+    u64::try_from(wait.as_millis() + up).unwrap_or(LARGEST).clamp(1, LARGEST)
+}
+
 /// A structured-field list in the making.
 #[derive(Default)]
 struct List(String);

@@ -66,6 +66,8 @@ pub struct Known {
     pub outcome: Option<Outcome>,
     /// Whether anything was sent to an upstream.
     pub was_sent: bool,
+    /// Whether the caller got the answer to its end.
+    pub ended: bool,
     /// What the vendors have told, of all answers together.
     pub used: Option<Usage>,
     /// What was read of the answer.
@@ -95,9 +97,9 @@ pub fn spent(known: &Known) -> u64 {
     }
     match known.outcome {
         // Whole and silent on its cost, or not to be read.
-        Some(Outcome::Served | Outcome::Broken) => estimate.total(),
-        // The caller has left. What was sent may have been read, and will be paid for.
-        None | Some(Outcome::Abandoned) if known.was_sent => estimate.input,
+        Some(Outcome::Served) if known.ended => estimate.total(),
+        // Cut, or the caller has left. What was sent may have been read, and will be paid for.
+        None | Some(Outcome::Served) if known.was_sent => estimate.input,
         // Refused, failed, or answered by us: nobody has generated anything.
         _ => 0,
     }
@@ -116,6 +118,7 @@ mod tests {
             },
             outcome,
             was_sent: true,
+            ended: true,
             used: None,
             answer: Reading::default(),
         }
@@ -139,26 +142,27 @@ mod tests {
 
     #[test]
     fn what_was_told_is_charged_and_what_was_not_is_guessed() {
-        use Outcome::{Abandoned, Broken, Exhausted, Failed, Refused, Served, Substituted};
-        let stop = Some(Finish::Stop);
-        for (case, outcome, used, answer, expected) in [
-            ("told", Some(Served), used(7, 5), reading(stop, 3), 12),
-            ("told, more than reserved", Some(Served), used(7, 9_000), reading(stop, 3), 9_007),
-            ("cut behind its beginning", Some(Broken), used(7, 1), reading(None, 40), 47),
-            ("left behind its beginning", Some(Abandoned), used(7, 1), reading(None, 40), 47),
-            ("a stream without usage", Some(Served), None, reading(stop, 40), 140),
-            ("cut, without usage", Some(Broken), None, reading(None, 40), 140),
-            ("whole, unreadable", Some(Served), None, reading(None, 0), 1_100),
-            ("left before the answer", None, None, reading(None, 0), 100),
-            ("failed", Some(Failed), None, reading(None, 0), 0),
-            ("failed after a paid try", Some(Failed), used(7, 5), reading(stop, 0), 12),
-            ("refused", Some(Refused), None, reading(None, 0), 0),
-            ("no money", Some(Exhausted), None, reading(None, 0), 0),
-            ("our reply", Some(Substituted), None, reading(None, 0), 0),
+        use Outcome::{Exhausted, Failed, Refused, Served, Substituted};
+        let (stop, ended, cut) = (Some(Finish::Stop), true, false);
+        for (case, outcome, ended, used, answer, expected) in [
+            ("told", Some(Served), ended, used(7, 5), reading(stop, 3), 12),
+            ("more than reserved", Some(Served), ended, used(7, 9_000), reading(stop, 3), 9_007),
+            ("cut behind its beginning", Some(Served), cut, used(7, 1), reading(None, 40), 47),
+            ("without usage", Some(Served), ended, None, reading(stop, 40), 140),
+            ("cut, without usage", Some(Served), cut, None, reading(None, 40), 140),
+            ("unreadable", Some(Served), ended, None, reading(None, 0), 1_100),
+            ("cut before its content", Some(Served), cut, None, reading(None, 0), 100),
+            ("left before the answer", None, cut, None, reading(None, 0), 100),
+            ("failed", Some(Failed), cut, None, reading(None, 0), 0),
+            ("failed after a paid try", Some(Failed), cut, used(7, 5), reading(stop, 0), 12),
+            ("refused", Some(Refused), ended, None, reading(None, 0), 0),
+            ("no money", Some(Exhausted), ended, None, reading(None, 0), 0),
+            ("our reply", Some(Substituted), ended, None, reading(None, 0), 0),
         ] {
             let known = Known {
                 used,
                 answer,
+                ended,
                 ..known(outcome)
             };
             assert_eq!(spent(&known), expected, "{case}");
