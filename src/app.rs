@@ -25,7 +25,7 @@ use crate::{
     retry::layer::RetryLayer,
     route::Routes,
     server::{Edge, Lifecycle},
-    stream::peek::PeekLayer,
+    stream::{late::LateLayer, peek::PeekLayer},
     telemetry::Metrics,
     upstream::Pool,
 };
@@ -95,6 +95,11 @@ pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
             routes,
             budget: budget.clone(),
             hold_at_most,
+            metrics: metrics.clone(),
+        })
+        // Begins an answer that is awaited too long, tells its caller so, and goes on within it.
+        .layer(LateLayer {
+            lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
         })
         // Refuses a user above their own limit, before anything is spent upstream.

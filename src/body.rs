@@ -35,6 +35,9 @@ pub enum BodyError {
     /// surgetank is stopping and the time to drain is over.
     #[error("surgetank stopped before the answer was complete")]
     Stopping,
+    /// The request has failed, and its caller was told so within the answer that had been begun for it.
+    #[error("the request failed after its answer had been begun; its caller was told so")]
+    Told,
     /// The caller's own request body failed while it was passed on.
     #[error("the caller's request body broke off: {0}")]
     Caller(#[source] hyper::Error),
@@ -55,6 +58,7 @@ impl BodyError {
                 "The time of this request was used up before the answer was complete."
             }
             Self::Stopping => "The proxy was stopped before the answer was complete.",
+            Self::Told => "The request has failed.",
             Self::Caller(_) => "The request could not be read to its end.",
         }
     }
@@ -68,6 +72,7 @@ impl BodyError {
             Self::Idle(_) => "idle",
             Self::Deadline(_) => "deadline",
             Self::Stopping => "stopping",
+            Self::Told => "told",
             Self::Caller(_) => "caller",
         }
     }

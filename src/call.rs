@@ -5,16 +5,18 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap, Method, Version, uri::PathAndQuery};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Version, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use crate::{
     deadline::Deadline,
-    dialect::{Ask, Dialect, Reading, Usage},
+    dialect::{Ask, Dialect, Reading, Usage, Vendor},
     lane::{Lane, RetryRight},
     limit::identity::UserKey,
     payload::Payload,
     route::Route,
+    stream::late::{self, Awaiting, What},
+    telemetry::Outcome,
     upstream::{
         Upstream,
         upload::{Upload, WATCHED_FROM},
@@ -54,6 +56,8 @@ pub struct Call {
     pub wishes: Wishes,
     /// Until when anything may still be started for it.
     pub deadline: Deadline,
+    /// When its answer is begun, if it is not there by then.
+    pub late: Option<late::Plan>,
     journal: Mutex<Journal>,
 }
 
@@ -78,6 +82,8 @@ pub struct Circumstances {
     pub wishes: Wishes,
     /// See [`Call::deadline`].
     pub deadline: Deadline,
+    /// See [`Call::late`].
+    pub late: Option<late::Plan>,
 }
 
 /// What has happened to a call so far. Told to the caller in headers and to the operator in the log.
@@ -104,6 +110,12 @@ pub struct Journal {
     pub used: Option<Usage>,
     /// From arrival to the first byte of the answer.
     pub first_byte: Option<Duration>,
+    /// What it waits for now.
+    pub awaiting: Awaiting,
+    /// Whether the answer was begun before it was there: its status is given.
+    pub begun: bool,
+    /// What such an answer means, once that is known.
+    pub outcome: Option<Outcome>,
 }
 
 /// What the caller's `x-surgetank-*` headers ask for.
@@ -149,6 +161,17 @@ impl CallId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Puts it where the SDKs of this dialect read the vendor's: they show it to their users, who will ask us about it.
+    pub fn name_in(&self, headers: &mut HeaderMap, dialect: Dialect) {
+        let name = match dialect.vendor() {
+            Vendor::Anthropic => "request-id",
+            Vendor::OpenAi => "x-request-id",
+        };
+        if let Ok(value) = HeaderValue::from_str(self.as_str()) {
+            headers.insert(name, value);
+        }
     }
 }
 
@@ -210,6 +233,7 @@ impl Call {
             class,
             wishes,
             deadline,
+            late,
         } = known;
         Self {
             id,
@@ -227,6 +251,7 @@ impl Call {
             class,
             wishes,
             deadline,
+            late,
             journal: Mutex::default(),
         }
     }
@@ -237,6 +262,7 @@ impl Call {
         journal.attempts += 1;
         journal.upstream = Some(upstream.clone());
         journal.upstream_status = None;
+        journal.awaiting.what = What::Answer;
         journal.gave_up = None;
     }
 

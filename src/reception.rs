@@ -9,7 +9,8 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, uri::PathAndQuery};
+use http::{HeaderMap, request::Parts, uri::PathAndQuery};
+use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
@@ -17,14 +18,15 @@ use crate::{
     budget::Budget,
     call::{Call, Circumstances, FallbackWish, Wishes},
     deadline::Deadline,
-    dialect::Ask,
+    dialect::{Ask, Dialect},
     fallback::Finished,
     identity::Identity,
     payload::Payload,
     rescue::Stop,
     retry::{deadline::caller_budget, tries::allowed_retries},
-    route::Routes,
+    route::{Route, Routes},
     server::guard,
+    stream::late,
     telemetry::Metrics,
     upstream::forward::via,
 };
@@ -108,20 +110,10 @@ impl ReceptionLayer {
         if !payload.is_replayable() {
             self.metrics.unprotected.inc();
         }
-        let ask = match payload.bytes() {
-            Some(bytes) => Ask::read(dialect, bytes),
-            None => Ask::read_beginning(dialect, &payload.known().0),
-        };
+        let ask = payload.bytes().map(|bytes| Ask::read(dialect, bytes));
+        let (deadline, late) = timing(&route, &parts, dialect, ask.as_ref(), arrived);
+        let ask = ask.unwrap_or_else(|| Ask::read_beginning(dialect, &payload.known().0));
         let Identity { user, class } = route.identities.of(&parts.headers, &ask, peer);
-        let fields = parts
-            .headers
-            .iter()
-            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-        let deadline = Deadline::new(
-            arrived,
-            route.upstream.timeouts.total,
-            caller_budget(fields),
-        );
         let wishes = wishes(&parts.headers, route.policy.retry.max_retries);
         // An empty path is only possible in absolute or asterisk form.
         let target = parts
@@ -139,9 +131,39 @@ impl ReceptionLayer {
             class,
             wishes,
             deadline,
+            late,
         };
         Ok(Call::new(parts, target, payload, known))
     }
+}
+
+/// Until when the caller waits, and when its answer is begun if it is not there.
+fn timing(
+    route: &Route,
+    parts: &Parts,
+    dialect: Dialect,
+    ask: Option<&Ask>,
+    arrived: Instant,
+) -> (Deadline, Option<late::Plan>) {
+    let fields = parts
+        .headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    let budget = caller_budget(fields);
+    let occasion = late::Occasion {
+        stream: &route.policy.stream,
+        dialect,
+        method: &parts.method,
+        ask,
+        budget,
+        arrived,
+    };
+    let late = late::Plan::of(&occasion, Instant::now());
+    // Who is kept alive in time waits on.
+    let is_met = |budget: &_| late.is_some_and(|plan| plan.meets(budget, arrived));
+    let budget = budget.filter(|budget| !is_met(budget));
+    let total = route.upstream.timeouts.total;
+    (Deadline::new(arrived, total, budget), late)
 }
 
 /// Reads our own request headers; what cannot be read is as if it were not there.

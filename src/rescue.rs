@@ -3,6 +3,8 @@
 //! This is the only place where an error becomes HTTP. Each error has two messages: what the caller
 //! reads here is from a fixed vocabulary, and the log has the cause.
 
+mod stop;
+
 use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
@@ -18,138 +20,15 @@ use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
     app::{Arrival, Inbound},
-    attempt::{Cause, Failure},
     body::{self, Body},
     call::{Call, CallId},
-    dialect::{Dialect, ErrorKind, Vendor, errors},
+    dialect::{Dialect, ErrorKind, errors},
     fallback::Finished,
-    limit::layer::OverLimit,
-    payload::PayloadError,
-    retry::triage::Class,
-    server::guard::Ambiguous,
     telemetry::{Metrics, Observed, Outcome, Report},
-    upstream::SendErrorKind,
 };
 
-/// Everything that can end a request without an answer of the upstream's or a substitute.
-#[derive(Debug, thiserror::Error)]
-pub enum Stop {
-    /// The head could be read in two ways.
-    #[error(transparent)]
-    Ambiguous(#[from] Ambiguous),
-    /// The request has been here before.
-    #[error(
-        "this request has already passed through this surgetank: an upstream's `base_url` points back at it"
-    )]
-    Loop,
-    /// No route takes it.
-    #[error("no route takes this request; add one without `match` at the end of `routes`")]
-    NoRoute,
-    /// The body did not arrive.
-    #[error(transparent)]
-    Payload(#[from] PayloadError),
-    /// The user asks for too much.
-    #[error(transparent)]
-    OverLimit(#[from] OverLimit),
-    /// The upstream failed and the chain had nothing to put in its place.
-    #[error(transparent)]
-    Failed(#[from] Failure),
-}
-
-/// What the caller is told.
-struct Told {
-    status: StatusCode,
-    kind: ErrorKind,
-    outcome: Outcome,
-}
-
-impl Stop {
-    fn told(&self) -> Told {
-        let told = |status, kind, outcome| Told {
-            status,
-            kind,
-            outcome,
-        };
-        match self {
-            Self::Ambiguous(ambiguous) => {
-                told(ambiguous.status(), ErrorKind::Invalid, Outcome::Rejected)
-            }
-            Self::Loop => told(
-                StatusCode::LOOP_DETECTED,
-                ErrorKind::Invalid,
-                Outcome::Rejected,
-            ),
-            Self::NoRoute => told(
-                StatusCode::NOT_FOUND,
-                ErrorKind::NotFound,
-                Outcome::Rejected,
-            ),
-            Self::Payload(PayloadError::Stalled) => told(
-                StatusCode::REQUEST_TIMEOUT,
-                ErrorKind::Timeout,
-                Outcome::Rejected,
-            ),
-            Self::Payload(PayloadError::Broken(_)) => told(
-                StatusCode::BAD_REQUEST,
-                ErrorKind::Invalid,
-                Outcome::Rejected,
-            ),
-            Self::OverLimit(_) => told(
-                StatusCode::TOO_MANY_REQUESTS,
-                ErrorKind::RateLimited,
-                Outcome::Limited,
-            ),
-            Self::Failed(failure) => {
-                let (status, kind) = status_of(failure);
-                told(status, kind, Outcome::Failed)
-            }
-        }
-    }
-
-    /// Fields beside the body.
-    fn fields(&self, vendor: Vendor, headers: &mut HeaderMap) {
-        match self {
-            Self::OverLimit(over) => over.fields(vendor, headers),
-            // Our own retries are over: the SDK above must not multiply them.
-            Self::Failed(failure) => {
-                headers.insert("x-should-retry", HeaderValue::from_static("false"));
-                if let Cause::Refused(refused) = failure.cause {
-                    headers.insert(
-                        header::RETRY_AFTER,
-                        HeaderValue::from(refused.retry_after.as_secs().max(1)),
-                    );
-                }
-            }
-            Self::Loop => {
-                headers.insert("x-should-retry", HeaderValue::from_static("false"));
-            }
-            Self::Ambiguous(_) | Self::Payload(_) => {
-                // What follows on this connection cannot be trusted to be a new request.
-                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            Self::NoRoute => {}
-        }
-        if matches!(self, Self::Ambiguous(Ambiguous::Method)) {
-            headers.insert(
-                header::ALLOW,
-                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-            );
-        }
-    }
-}
-
-fn status_of(failure: &Failure) -> (StatusCode, ErrorKind) {
-    match failure.cause {
-        Cause::FirstByte(_) | Cause::Deadline | Cause::Send(SendErrorKind::ConnectTimeout) => {
-            (StatusCode::GATEWAY_TIMEOUT, ErrorKind::Timeout)
-        }
-        Cause::Refused(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded),
-        _ if failure.verdict.class == Class::Throttled => {
-            (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded)
-        }
-        _ => (StatusCode::BAD_GATEWAY, ErrorKind::ServerError),
-    }
-}
+pub use stop::Stop;
+pub(crate) use stop::Told;
 
 /// Makes a fallible stack infallible.
 #[derive(Clone, Debug)]
@@ -214,29 +93,9 @@ where
         dialect,
         understood: understood.clone(),
     };
-    let run = AssertUnwindSafe(inner.oneshot(inbound)).catch_unwind();
-    let (mut response, outcome) = match run.await {
-        Ok(Ok(Finished { response, outcome })) => (response, outcome),
-        Ok(Err(stop)) => stopped(&stop, dialect, id),
-        Err(_) => {
-            // The panic hook has told where; the payload may hold anything, so it is not logged.
-            metrics.panics.inc();
-            tracing::error!(
-                request_id = id.as_str(),
-                "a request ended in a panic of surgetank's"
-            );
-            let message = "surgetank failed on this request; its log has the place";
-            (
-                error_response(
-                    dialect,
-                    id,
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    ErrorKind::ServerError,
-                    message,
-                ),
-                Outcome::Failed,
-            )
-        }
+    let (mut response, outcome) = match caught(inner.oneshot(inbound), &metrics, id).await {
+        Ok(Finished { response, outcome }) => (response, outcome),
+        Err(stop) => stopped(&stop, dialect, id),
     };
     tell(
         response.headers_mut(),
@@ -247,15 +106,41 @@ where
     response.map(|body| Observed::new(body, report).boxed_unsync())
 }
 
+/// Runs a part of the stack; a panic in it becomes an error like any other.
+pub(crate) async fn caught(
+    run: impl Future<Output = Result<Finished, Stop>>,
+    metrics: &Metrics,
+    id: CallId,
+) -> Result<Finished, Stop> {
+    AssertUnwindSafe(run)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| {
+            // The panic hook has told where; the payload may hold anything, so it is not logged.
+            metrics.panics.inc();
+            tracing::error!(
+                request_id = id.as_str(),
+                "a request ended in a panic of surgetank's"
+            );
+            Err(Stop::Panicked)
+        })
+}
+
+/// Writes down that a request got no answer, and gives what its caller is told.
+pub(crate) fn told(stop: &Stop, id: CallId) -> Told {
+    let told = stop.told();
+    if told.outcome != Outcome::Limited {
+        tracing::info!(request_id = id.as_str(), status = told.status.as_u16(), reason = %stop, "a request was not answered by an upstream");
+    }
+    told
+}
+
 fn stopped(stop: &Stop, dialect: Dialect, id: CallId) -> (Response<Body>, Outcome) {
     let Told {
         status,
         kind,
         outcome,
-    } = stop.told();
-    if outcome != Outcome::Limited {
-        tracing::info!(request_id = id.as_str(), status = status.as_u16(), reason = %stop, "a request was not answered by an upstream");
-    }
+    } = told(stop, id);
     let mut response = error_response(dialect, id, status, kind, &stop.to_string());
     stop.fields(dialect.vendor(), response.headers_mut());
     (response, outcome)
@@ -281,14 +166,7 @@ fn error_response(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
-    let id_name = if dialect.vendor() == Vendor::Anthropic {
-        "request-id"
-    } else {
-        "x-request-id"
-    };
-    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        headers.insert(id_name, value);
-    }
+    id.name_in(headers, dialect);
     response
 }
 
@@ -301,29 +179,42 @@ fn tell(headers: &mut HeaderMap, id: CallId, call: Option<&Call>) {
     };
     set("x-surgetank-request-id", id.as_str());
     let Some(call) = call else { return };
+    for (name, value) in fields_of(call) {
+        set(name, &value);
+    }
     let first_byte = call.arrived.elapsed();
-    let journal = {
+    let waited = {
         let mut journal = call.journal();
         journal.first_byte = Some(first_byte);
-        journal.clone()
+        journal.waited
     };
-    if let Some(upstream) = &journal.upstream {
-        set("x-surgetank-upstream", &upstream.name);
-    }
-    set("x-surgetank-attempts", &journal.attempts.to_string());
-    set(
-        "x-surgetank-waited-ms",
-        &journal.waited.as_millis().to_string(),
-    );
-    if let Some(kind) = journal.substituted {
-        set("x-surgetank-fallback", kind);
-    }
-    let upstream_ms = first_byte.saturating_sub(journal.waited).as_millis();
+    let upstream_ms = first_byte.saturating_sub(waited).as_millis();
     let timing = format!(
         "upstream;dur={upstream_ms}, wait;dur={}",
-        journal.waited.as_millis()
+        waited.as_millis()
     );
     if let Ok(value) = HeaderValue::from_str(&timing) {
         headers.append("server-timing", value);
     }
+}
+
+/// What has happened to a call so far, as the fields that tell it.
+pub(crate) fn fields_of(call: &Call) -> Vec<(&'static str, String)> {
+    let journal = call.journal();
+    let upstream = journal.upstream.as_ref();
+    let upstream = upstream.map(|upstream| ("x-surgetank-upstream", upstream.name.to_string()));
+    let counts = [
+        ("x-surgetank-attempts", journal.attempts.to_string()),
+        (
+            "x-surgetank-waited-ms",
+            journal.waited.as_millis().to_string(),
+        ),
+    ];
+    let substituted = journal.substituted;
+    let substituted = substituted.map(|kind| ("x-surgetank-fallback", kind.to_owned()));
+    upstream
+        .into_iter()
+        .chain(counts)
+        .chain(substituted)
+        .collect()
 }

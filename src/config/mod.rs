@@ -42,7 +42,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-pub use self::answers::{Answers, OnTruncated, Stream};
+pub use self::answers::{Answers, NoticeAfter, NoticeAfterError, OnTruncated, Stream};
 pub use self::base_url::{BaseUrl, BaseUrlError};
 pub use self::classes::{Class, ClassMatch, Classes, UserPattern, UserPatternError};
 pub use self::credential::{Credential, CredentialError};

@@ -8,7 +8,7 @@ use super::problem::Collector;
 use super::tree::{Kind, Node};
 
 /// Every setting without effect. `*` stands for any name or item; a setting with the value `unless` asks for nothing.
-pub(super) const WITHOUT_EFFECT: [Unbuilt; 8] = [
+pub(super) const WITHOUT_EFFECT: [Unbuilt; 5] = [
     Unbuilt {
         key: "answers.on_truncated",
         unless: "mark",
@@ -28,18 +28,6 @@ pub(super) const WITHOUT_EFFECT: [Unbuilt; 8] = [
     Unbuilt {
         key: "fallback.*.queue",
         unless: "none",
-    },
-    Unbuilt {
-        key: "stream.notice",
-        unless: "We're experiencing high demand, please wait a moment.",
-    },
-    Unbuilt {
-        key: "stream.notice_after",
-        unless: "2s",
-    },
-    Unbuilt {
-        key: "stream.keepalive",
-        unless: "15s",
     },
 ];
 

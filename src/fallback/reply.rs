@@ -7,7 +7,8 @@ use http::{HeaderValue, Method, Response, header};
 use crate::{
     body::{self, Body},
     call::Call,
-    dialect::{Vendor, reply},
+    dialect::reply,
+    stream::head,
 };
 
 /// The reply in the shape that this request's SDK takes for an answer. `None` where no shape would
@@ -35,21 +36,8 @@ pub(super) fn render(call: &Call, text: &str) -> Option<Response<Body>> {
         HeaderValue::from_static(rendered.content_type),
     );
     if rendered.streamed {
-        headers.insert(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-cache, no-transform"),
-        );
-        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        head::events(headers);
     }
-    // SDKs show this id to their users, who will ask us about it.
-    let id = HeaderValue::from_str(call.id.as_str()).ok()?;
-    headers.insert(
-        if call.dialect.vendor() == Vendor::Anthropic {
-            "request-id"
-        } else {
-            "x-request-id"
-        },
-        id,
-    );
+    call.id.name_in(headers, call.dialect);
     Some(response)
 }

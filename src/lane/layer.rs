@@ -5,6 +5,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -29,6 +30,7 @@ use crate::{
         hints::Hint,
         triage::{Class, Verdict},
     },
+    stream::late::What,
     telemetry::Metrics,
     upstream::Upstream,
 };
@@ -153,7 +155,16 @@ where
 {
     let call = attempt.call.clone();
     let asked = request(&call, &mut attempt);
-    let admitted = attempt.lane.admit(asked).await;
+    let admitted = {
+        let mut admitting = pin!(attempt.lane.admit(asked));
+        match futures_util::poll!(&mut admitting) {
+            Poll::Ready(admitted) => admitted,
+            Poll::Pending => {
+                call.journal().awaiting.what = What::Turn(attempt.lane.clone());
+                admitting.await
+            }
+        }
+    };
     let permit = admitted.map_err(|refused| refusal(&attempt, &metrics, refused))?;
     note_wait(&call, &metrics, permit.waited());
     let tokens = tokens_of(&call);

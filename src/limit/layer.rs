@@ -28,6 +28,7 @@ use crate::{
     dialect::Vendor,
     fallback::Finished,
     rescue::Stop,
+    stream::late::What,
     telemetry::{Metrics, Outcome},
 };
 
@@ -157,7 +158,8 @@ async fn admit(
         answer_by: call.deadline.answer_by(),
     };
     let began = Instant::now();
-    let granted = limiter.admit(&wish).await;
+    let tell = |until| call.journal().awaiting.what = What::Limit(until);
+    let granted = limiter.admit(&wish, tell).await;
     let waited = began.elapsed();
     // Asking takes no time worth telling; only a wait does.
     if waited >= Duration::from_millis(1) {

@@ -90,8 +90,13 @@ impl Limiter {
             || self.total.as_ref().is_some_and(|total| counts(total, 0))
     }
 
-    /// Lets the request in, after a wait where that is allowed and in time.
-    pub async fn admit(&self, wish: &Wish) -> Result<Grant, Denied> {
+    /// Lets the request in, after a wait where that is allowed and in time. `waits_until` is told of each wait, which may
+    /// be followed by another.
+    pub async fn admit(
+        &self,
+        wish: &Wish,
+        waits_until: impl Fn(Instant) + Send + Sync,
+    ) -> Result<Grant, Denied> {
         let max_wait = self.class(wish.class).max_wait;
         if max_wait.is_zero() {
             return self.take(wish).await;
@@ -108,7 +113,7 @@ impl Limiter {
         let Ok(place) = self.lines.enter(line_of(wish)) else {
             return self.take(wish).await;
         };
-        self.wait(wish, &place, told, give_up).await
+        self.wait(wish, &place, told, give_up, waits_until).await
     }
 
     /// Users that are remembered now.
@@ -145,11 +150,14 @@ impl Limiter {
         place: &Place<'_>,
         mut told: Option<Denied>,
         give_up: Instant,
+        waits_until: impl Fn(Instant) + Send + Sync,
     ) -> Result<Grant, Denied> {
         let now = Instant::now();
-        let expected = place.expected(now).filter(|_| place.ahead() > 0);
-        if let Some(expected) = expected.filter(|told| too_late(told, now, give_up)) {
-            return Err(expected);
+        if let Some(expected) = place.expected(now).filter(|_| place.ahead() > 0) {
+            if too_late(&expected, now, give_up) {
+                return Err(expected);
+            }
+            waits_until(now + expected.retry_after);
         }
         let Ok(_turn) = timeout_at(give_up, place.turn()).await else {
             return self.take(wish).await;
@@ -168,6 +176,7 @@ impl Limiter {
             if too_late(&denied, now, give_up) {
                 return Err(denied);
             }
+            waits_until(now + pause(&denied));
             if denied.by.scope == Scope::User {
                 // Nobody else waits on account of this user.
                 drop(among_all.take());

@@ -22,6 +22,7 @@ use crate::{
     attempt::{Answer, Attempted, Cause, Failure, verdict_of},
     call::{Attempt, Call},
     lane::{Lane, RetryClass, RetryRight},
+    stream::late::{Retry as Number, What},
     telemetry::Metrics,
     upstream::Upstream,
 };
@@ -106,6 +107,8 @@ struct Course {
 
 impl Course {
     fn begin(metrics: Arc<Metrics>, first: &Attempt) -> Self {
+        // Another upstream's retries are no news any more.
+        first.call.journal().awaiting.retry = None;
         Self {
             metrics,
             call: first.call.clone(),
@@ -150,6 +153,10 @@ impl Course {
             .may_retry(kind_of(class))
             .ok_or(StopReason::Quota)?;
         self.tries.note(&plan);
+        self.call.journal().awaiting.retry = Some(Number {
+            number: self.tries.attempts() - 1,
+            of: self.tries.allowed() + u32::from(self.tries.is_free_used()),
+        });
         tracing::debug!(
             request_id = self.call.id.as_str(),
             upstream = self.upstream.name.as_ref(),
@@ -189,6 +196,7 @@ impl Course {
             return;
         }
         let began = Instant::now();
+        self.call.journal().awaiting.what = What::Pause(began + wait);
         tokio::time::sleep(wait).await;
         let waited = began.elapsed();
         self.metrics.waited("retry", waited);

@@ -55,8 +55,19 @@ pub(super) async fn read_error(headers: &HeaderMap, body: &mut Incoming) -> Insp
     }
 }
 
+/// Whether a message says that it is of this media type.
+pub(super) fn is(headers: &HeaderMap, media_type: &str) -> bool {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .map(http::HeaderValue::as_bytes)
+        .unwrap_or_default();
+    value
+        .get(..media_type.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(media_type.as_bytes()))
+}
+
 /// The body in clear text. SDKs ask for gzip and deflate, so vendors send their errors in them.
-fn plain(headers: &HeaderMap, body: Vec<u8>) -> Option<Vec<u8>> {
+pub(super) fn plain(headers: &HeaderMap, body: Vec<u8>) -> Option<Vec<u8>> {
     let coding = headers
         .get(header::CONTENT_ENCODING)
         .map(|coding| coding.as_bytes().to_ascii_lowercase());

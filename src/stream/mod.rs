@@ -1,7 +1,10 @@
-//! Streams: reading server-sent events beside their way, judging an answer by its first event, and
-//! ending honestly.
+//! Streams: reading server-sent events beside their way, judging an answer by its first content,
+//! keeping alive who waits for it, and ending honestly.
 
+pub(crate) mod head;
 mod inspect;
+pub mod keepalive;
+pub mod late;
 pub mod peek;
 pub mod relay;
 pub mod sse;

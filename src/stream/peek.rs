@@ -205,7 +205,7 @@ async fn judge(
     judging.call.journal().upstream_status = Some(parts.status.as_u16());
     if parts.status.is_client_error() || parts.status.is_server_error() {
         judging.error_status(parts, body).await
-    } else if parts.status == StatusCode::OK && is(&parts.headers, "text/event-stream") {
+    } else if parts.status == StatusCode::OK && inspect::is(&parts.headers, "text/event-stream") {
         judging.stream(parts, body).await
     } else if parts.status == StatusCode::OK && judging.should_be_whole(&parts, &body) {
         judging.whole(parts, body).await
@@ -226,16 +226,6 @@ fn served(response: Response<Body>) -> Answer {
         verdict: triage(&outcome),
         hint: None,
     }
-}
-
-fn is(headers: &HeaderMap, media_type: &str) -> bool {
-    let value = headers
-        .get(header::CONTENT_TYPE)
-        .map(http::HeaderValue::as_bytes)
-        .unwrap_or_default();
-    value
-        .get(..media_type.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(media_type.as_bytes()))
 }
 
 /// One answer under judgement.

@@ -105,7 +105,9 @@ impl Report {
     }
 
     fn final_outcome(&self) -> Outcome {
-        match self.outcome {
+        // An answer that was begun before it was there finds out later what it means.
+        let known_late = self.call.get().and_then(|call| call.journal().outcome);
+        match known_late.or(self.outcome) {
             _ if self.broken_by.is_some() => Outcome::Broken,
             Some(outcome) if self.finished => outcome,
             _ => Outcome::Abandoned,
@@ -145,6 +147,7 @@ impl Report {
                 .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             gave_up = journal.gave_up,
             substituted = journal.substituted,
+            begun_early = journal.begun.then_some(true),
             broken_by = self.broken_by,
             model = self.model(&journal),
             finish = journal.answer.finish.map(Finish::as_str),
@@ -263,8 +266,9 @@ impl http_body::Body for Observed {
                 // hyper stops polling here when the length is known, so the end shows only now.
                 this.report.finished |= this.body.is_end_stream();
             }
+            // A failure that was told is an answer, and it is out.
+            Poll::Ready(Some(Err(BodyError::Told)) | None) => this.report.finished = true,
             Poll::Ready(Some(Err(error))) => this.report.broken_by = Some(error.cause()),
-            Poll::Ready(None) => this.report.finished = true,
             Poll::Pending => {}
         }
         polled

@@ -53,6 +53,8 @@ pub struct Metrics {
     pub fallbacks: IntCounterVec,
     /// Streams that did not end as an answer must.
     pub broken: IntCounterVec,
+    /// Answers that were begun before they were there, so that their callers could be told to wait.
+    pub begun: IntCounterVec,
     /// Answers of upstreams by why their model stopped.
     pub answers: IntCounterVec,
     /// Answers that ended at their token limit: whole as HTTP, cut as text.
@@ -146,6 +148,12 @@ impl Metrics {
                 "surgetank_stream_broken_total",
                 "Answers that broke after their first byte had left.",
                 &["upstream", "cause"],
+            )?,
+            begun: add.counters(
+                "surgetank_begun_early_total",
+                "Answers that were begun with a notice while they were awaited, by what became of them: \
+                 joined by the real answer or a reply, failed within, or abandoned by the caller.",
+                &["form", "end"],
             )?,
             truncated: add.counters(
                 "surgetank_truncated_total",

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt as _;
-use surgetank::lab::CATALOGUE;
+use surgetank::lab::{CATALOGUE, Lab, LabConfig};
 
-use super::harness::{Answer, End, Rig, Tongue, soon, until};
+use super::harness::{Answer, End, Recipe, Rig, Tongue, soon, until};
 
 /// What the caller sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,11 +181,13 @@ async fn play(rig: &Rig, row: &Row, tongue: Tongue, stream: bool) -> Result<(), 
 
 #[tokio::test]
 async fn every_fault_has_one_of_its_expected_ends() {
-    let rig = Rig::with(|recipe| {
-        recipe
-            .retry("max_retries: 1")
-            .timeouts("first_byte: 2s, idle: 2s")
-    });
+    let lab = Lab::start(LabConfig::default()).expect("a free port");
+    let tank = Recipe::over(&lab.url())
+        .retry("max_retries: 1")
+        .timeouts("first_byte: 2s, idle: 2s")
+        // What a status would have been is seen in it alone.
+        .start_with("stream: { notice_after: never }");
+    let rig = Rig { lab, tank };
     let asked = |row: &'static Row| {
         Tongue::ALL
             .into_iter()

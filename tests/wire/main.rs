@@ -15,6 +15,7 @@ mod harness;
 mod cancel;
 mod faults;
 mod guard;
+mod late;
 mod life;
 mod limits;
 mod many;

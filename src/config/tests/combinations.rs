@@ -233,10 +233,6 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
             ":1:12: warning: `fallback[0].queue` has no effect in this version",
         ),
         (
-            "stream: { notice_after: 3s }",
-            ":1:11: warning: `stream.notice_after` has no effect in this version",
-        ),
-        (
             "routes: [{ upstream: openai, answers: { unwrap_json: true } }]",
             ":1:41: warning: `routes[0].answers.unwrap_json` has no effect in this version",
         ),
@@ -253,7 +249,7 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
         "limits: { per_user: { tokens: none } }",
         "telemetry: { otlp: none }",
         "store: none",
-        "stream: { notice_after: 2s, keepalive: 15s }",
+        "stream: { notice: Wait., notice_after: never, keepalive: 20s, json_keepalive: 30s }",
     ] {
         assert_eq!(problems(text), Vec::<String>::new(), "{text}");
     }

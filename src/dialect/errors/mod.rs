@@ -13,11 +13,13 @@
 
 mod codes;
 mod read;
+mod retold;
 mod write;
 
 use std::time::Duration;
 
 pub use read::read;
+pub use retold::{kind_of_status, retold};
 pub use write::{ErrorSpec, body, frame};
 
 /// What an error body or an error event says, in one word for all vendors.

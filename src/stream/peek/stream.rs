@@ -79,7 +79,7 @@ impl Judging<'_> {
                 },
             };
             if prefix.len == 0 && !hold.is_zero() {
-                until = until.min(Instant::now() + hold);
+                until = until.min(self.release_at(Instant::now() + hold));
             }
             let has_room = prefix.hold(data.clone());
             if !readable {
@@ -101,6 +101,13 @@ impl Judging<'_> {
             readable.then_some(watch),
         );
         Ok(served(Response::from_parts(parts, relay.boxed_unsync())))
+    }
+
+    /// When the preamble leaves, content or not. Before a notice is given it is the better word: it has the real head.
+    fn release_at(&self, held_until: Instant) -> Instant {
+        let is_begun = self.call.journal().begun;
+        let begins = self.call.late.filter(|_| !is_begun).map(|plan| plan.at);
+        begins.map_or(held_until, |at| held_until.min(at))
     }
 
     /// An error where content should be: triaged as if the status had said it.

@@ -8,12 +8,13 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Judging, failed, is, served};
+use super::{Judging, failed, served};
 use crate::{
     attempt::{Answer, Attempted, Cause},
     body,
     dialect::{AnswerReader, Endpoint},
     retry::triage::Transport,
+    stream::inspect,
 };
 
 /// The largest plain answer that is held until it is whole.
@@ -34,7 +35,7 @@ impl Judging<'_> {
         !matches!(self.call.dialect.endpoint(), Endpoint::Other)
             && self.call.method == http::Method::POST
             && parts.status == StatusCode::OK
-            && is(&parts.headers, "application/json")
+            && inspect::is(&parts.headers, "application/json")
     }
 
     /// Reads what a plain answer tells of itself, where it is one that does.

@@ -74,6 +74,14 @@ impl Recipe {
         self
     }
 
+    /// Other times than the fast ones.
+    pub(crate) fn retry_anew(self, keys: &str) -> Self {
+        Self {
+            retry: format!("jitter: 0s, {keys}"),
+            ..self
+        }
+    }
+
     pub(crate) fn server(mut self, keys: &str) -> Self {
         let _ = write!(self.server, ", {keys}");
         self

@@ -1,0 +1,147 @@
+//! Everything that ends a request without an answer, and how that is told.
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use crate::{
+    attempt::{Cause, Failure},
+    dialect::{ErrorKind, Vendor},
+    limit::layer::OverLimit,
+    payload::PayloadError,
+    retry::triage::Class,
+    server::guard::Ambiguous,
+    telemetry::Outcome,
+    upstream::SendErrorKind,
+};
+
+/// Everything that can end a request without an answer of the upstream's or a substitute.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// The head could be read in two ways.
+    #[error(transparent)]
+    Ambiguous(#[from] Ambiguous),
+    /// The request has been here before.
+    #[error(
+        "this request has already passed through this surgetank: an upstream's `base_url` points back at it"
+    )]
+    Loop,
+    /// No route takes it.
+    #[error("no route takes this request; add one without `match` at the end of `routes`")]
+    NoRoute,
+    /// The body did not arrive.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// The user asks for too much.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
+    /// The upstream failed and the chain had nothing to put in its place.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// A bug of ours.
+    #[error("surgetank failed on this request; its log has the place")]
+    Panicked,
+}
+
+/// What the caller is told.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Told {
+    /// The status, where there is still one to give.
+    pub(crate) status: StatusCode,
+    /// The kind of error, in the words of every dialect.
+    pub(crate) kind: ErrorKind,
+    /// What it counts as.
+    pub(crate) outcome: Outcome,
+}
+
+impl Stop {
+    /// How this is told to a caller, with a status or within a stream.
+    pub(crate) fn told(&self) -> Told {
+        let told = |status, kind, outcome| Told {
+            status,
+            kind,
+            outcome,
+        };
+        match self {
+            Self::Ambiguous(ambiguous) => {
+                told(ambiguous.status(), ErrorKind::Invalid, Outcome::Rejected)
+            }
+            Self::Loop => told(
+                StatusCode::LOOP_DETECTED,
+                ErrorKind::Invalid,
+                Outcome::Rejected,
+            ),
+            Self::NoRoute => told(
+                StatusCode::NOT_FOUND,
+                ErrorKind::NotFound,
+                Outcome::Rejected,
+            ),
+            Self::Payload(PayloadError::Stalled) => told(
+                StatusCode::REQUEST_TIMEOUT,
+                ErrorKind::Timeout,
+                Outcome::Rejected,
+            ),
+            Self::Payload(PayloadError::Broken(_)) => told(
+                StatusCode::BAD_REQUEST,
+                ErrorKind::Invalid,
+                Outcome::Rejected,
+            ),
+            Self::OverLimit(_) => told(
+                StatusCode::TOO_MANY_REQUESTS,
+                ErrorKind::RateLimited,
+                Outcome::Limited,
+            ),
+            Self::Failed(failure) => {
+                let (status, kind) = status_of(failure);
+                told(status, kind, Outcome::Failed)
+            }
+            Self::Panicked => told(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                ErrorKind::ServerError,
+                Outcome::Failed,
+            ),
+        }
+    }
+
+    /// Fields beside the body.
+    pub(super) fn fields(&self, vendor: Vendor, headers: &mut HeaderMap) {
+        match self {
+            Self::OverLimit(over) => over.fields(vendor, headers),
+            // Our own retries are over: the SDK above must not multiply them.
+            Self::Failed(failure) => {
+                headers.insert("x-should-retry", HeaderValue::from_static("false"));
+                if let Cause::Refused(refused) = failure.cause {
+                    headers.insert(
+                        header::RETRY_AFTER,
+                        HeaderValue::from(refused.retry_after.as_secs().max(1)),
+                    );
+                }
+            }
+            Self::Loop => {
+                headers.insert("x-should-retry", HeaderValue::from_static("false"));
+            }
+            Self::Ambiguous(_) | Self::Payload(_) => {
+                // What follows on this connection cannot be trusted to be a new request.
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Self::NoRoute | Self::Panicked => {}
+        }
+        if matches!(self, Self::Ambiguous(Ambiguous::Method)) {
+            headers.insert(
+                header::ALLOW,
+                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            );
+        }
+    }
+}
+
+fn status_of(failure: &Failure) -> (StatusCode, ErrorKind) {
+    match failure.cause {
+        Cause::FirstByte(_) | Cause::Deadline | Cause::Send(SendErrorKind::ConnectTimeout) => {
+            (StatusCode::GATEWAY_TIMEOUT, ErrorKind::Timeout)
+        }
+        Cause::Refused(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded),
+        _ if failure.verdict.class == Class::Throttled => {
+            (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded)
+        }
+        _ => (StatusCode::BAD_GATEWAY, ErrorKind::ServerError),
+    }
+}
