@@ -23,7 +23,7 @@ use crate::{
     reception::ReceptionLayer,
     rescue::RescueLayer,
     retry::layer::RetryLayer,
-    route::Routes,
+    rules::RulesInForce,
     server::{Edge, Lifecycle},
     stream::{late::LateLayer, peek::PeekLayer},
     telemetry::Metrics,
@@ -59,14 +59,12 @@ pub struct Inbound {
 /// What all requests of all workers share.
 #[derive(Clone, Debug)]
 pub struct Shared {
-    /// Where requests go.
-    pub routes: Routes,
+    /// Where requests go, and how they are treated on the way.
+    pub rules: RulesInForce,
     /// What callers of one quota have learned together.
     pub lanes: Lanes,
     /// Memory for bodies.
     pub budget: Budget,
-    /// The largest body that is held for a retry.
-    pub hold_at_most: usize,
     /// Whether the process is ending.
     pub lifecycle: Lifecycle,
     /// What the operator sees.
@@ -78,10 +76,9 @@ pub struct Shared {
 #[must_use]
 pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
     let Shared {
-        routes,
+        rules,
         lanes,
         budget,
-        hold_at_most,
         lifecycle,
         metrics,
     } = shared.clone();
@@ -92,9 +89,8 @@ pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
         })
         // Refuses ambiguous heads, finds the route, holds the body, learns what is asked and by whom.
         .layer(ReceptionLayer {
-            routes,
+            rules,
             budget: budget.clone(),
-            hold_at_most,
             metrics: metrics.clone(),
         })
         // Begins an answer that is awaited too long, tells its caller so, and goes on within it.

@@ -15,7 +15,7 @@ pub struct Budget(Arc<Pot>);
 
 #[derive(Debug)]
 struct Pot {
-    limit: usize,
+    limit: AtomicUsize,
     used: AtomicUsize,
 }
 
@@ -31,7 +31,7 @@ impl Budget {
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self(Arc::new(Pot {
-            limit,
+            limit: AtomicUsize::new(limit),
             used: AtomicUsize::new(0),
         }))
     }
@@ -45,6 +45,11 @@ impl Budget {
         }
     }
 
+    /// Changes the budget to `limit` bytes. What is held beyond it stays held.
+    pub fn resize(&self, limit: usize) {
+        self.0.limit.store(limit, Ordering::Relaxed);
+    }
+
     /// Bytes held now.
     #[must_use]
     pub fn used(&self) -> usize {
@@ -56,11 +61,12 @@ impl Reservation {
     /// Takes `bytes` more, or nothing at all when the budget does not have them.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
+        let limit = self.pot.limit.load(Ordering::Relaxed);
         let taken = self
             .pot
             .used
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
-                used.checked_add(bytes).filter(|sum| *sum <= self.pot.limit)
+                used.checked_add(bytes).filter(|sum| *sum <= limit)
             });
         if taken.is_ok() {
             self.held += bytes;
@@ -93,5 +99,7 @@ mod tests {
         assert_eq!(budget.used(), 4);
         drop(second);
         assert_eq!(budget.used(), 0);
+        budget.resize(3);
+        assert!(!budget.open().grow(4), "the new limit holds at once");
     }
 }

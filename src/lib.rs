@@ -23,6 +23,7 @@
 //! | [`dialect`] | how the vendors speak: errors, replies, ends, what a request asks for |
 //! | [`telemetry`], [`admin`] | what the operator sees |
 //! | [`config`], [`cli`], [`proxy`] | from a file and a command line to a running process |
+//! | [`rules`], [`reload`] | what changes while it runs, and when |
 //! | [`lab`] | the fake AI API that all of this is tested and demonstrated against |
 //!
 //! # What is absent
@@ -53,9 +54,11 @@ pub mod limit;
 pub mod payload;
 pub mod proxy;
 pub mod reception;
+pub mod reload;
 pub mod rescue;
 pub mod retry;
 pub mod route;
+pub mod rules;
 pub mod server;
 pub mod store;
 pub mod stream;

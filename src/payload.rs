@@ -81,7 +81,11 @@ impl Payload {
         }
         // Of a declared length that cannot be held only the beginning is waited for, where the user may be named.
         let declared = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
-        let cap = if declared > cap { cap.min(BEGINNING) } else { cap };
+        let cap = if declared > cap {
+            cap.min(BEGINNING)
+        } else {
+            cap
+        };
         let (mut incoming, mut read, mut trailers) = (incoming, Chunks::default(), None);
         loop {
             let frame = match tokio::time::timeout(STALL, incoming.frame()).await {

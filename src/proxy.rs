@@ -2,18 +2,17 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use secrecy::SecretString;
-
 use crate::{
     admin::{Admin, AdminEdge},
     app::{self, Shared},
     budget::Budget,
-    config::Config,
+    config::{Config, Environment},
     lane::layer::Lanes,
-    route::Routes,
+    reload::{Bell, fixed},
+    rules::{Rules, RulesError, RulesInForce},
     server::{self, Fleet, Lifecycle, Limits, Listener},
     telemetry::Metrics,
-    upstream::{self, Pool, Upstream},
+    upstream::{self, Pool},
 };
 
 /// Connections to the admin port: enough for every scraper, too few to hurt.
@@ -25,12 +24,9 @@ const WRITE_IDLE: Duration = Duration::from_secs(60);
 /// The proxy could not be put together.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A configured credential is not there.
-    #[error("{0}")]
-    Credential(String),
-    /// A limit cannot be counted, or users cannot be told apart as configured.
+    /// The configuration cannot be put in force.
     #[error(transparent)]
-    Route(#[from] crate::route::RouteError),
+    Rules(#[from] RulesError),
     /// TLS is not usable.
     #[error("TLS could not be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -46,31 +42,30 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Proxy {
     shared: Shared,
-    upstreams: Arc<[Arc<Upstream>]>,
+    /// What it was started with.
+    started: Config,
     fleet: Arc<Fleet>,
     limits: Arc<Limits>,
+    reload_bell: Bell,
 }
 
 impl Proxy {
     /// Reads the credentials and starts the workers. `env` looks up an environment variable.
-    pub fn start(
-        config: &Config,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, StartError> {
-        let upstreams: Arc<[_]> = upstreams(config, env)?.into();
+    pub fn start(config: &Config, env: Environment<'_>) -> Result<Self, StartError> {
+        let rules = RulesInForce::new(Rules::new(config, env, None)?);
         let tls = upstream::trust()?;
         let limits = Arc::new(limits(config));
         let shared = Shared {
-            routes: Routes::new(config, &upstreams, env)?,
+            rules: rules.clone(),
             lanes: Lanes::default(),
             budget: Budget::new(config.replay.total),
-            hold_at_most: config.replay.per_request,
             lifecycle: Lifecycle::default(),
             metrics: Arc::new(Metrics::new()?),
         };
+        shared.metrics.config_begins();
         let edge = {
-            let (shared, upstreams) = (shared.clone(), upstreams.clone());
-            move || app::stack(&shared, Pool::new(&upstreams, &tls))
+            let shared = shared.clone();
+            move || app::stack(&shared, Pool::new(&rules, &tls))
         };
         let workers = config
             .server
@@ -79,9 +74,10 @@ impl Proxy {
         let fleet = Arc::new(Fleet::start(workers, edge, &limits, &shared.lifecycle)?);
         Ok(Self {
             shared,
-            upstreams,
+            started: config.clone(),
             fleet,
             limits,
+            reload_bell: Bell::default(),
         })
     }
 
@@ -93,8 +89,7 @@ impl Proxy {
             fleet: self.fleet.clone(),
             budget: self.shared.budget.clone(),
             lanes: self.shared.lanes.clone(),
-            upstreams: self.upstreams.clone(),
-            routes: self.shared.routes.clone(),
+            rules: self.shared.rules.clone(),
         };
         let limits = Arc::new(Limits {
             max_connections: ADMIN_CONNECTIONS,
@@ -122,6 +117,37 @@ impl Proxy {
     /// When a listener breaks for good.
     pub async fn serve(&self, listeners: Vec<Listener>) -> Result<(), server::AcceptError> {
         server::serve(listeners, &self.fleet, &self.limits, &self.shared.lifecycle).await
+    }
+
+    /// Treats every request that is understood from now on by `config`; those that are under way end as
+    /// they began. What was learned, users' standing and connections stay wherever the new rules have the
+    /// same upstream or limit.
+    ///
+    /// Returns the keys of settings that differ from the running ones and cannot change before the next
+    /// start.
+    ///
+    /// # Errors
+    /// When the configuration cannot be put in force; then nothing has changed.
+    pub fn reload(
+        &self,
+        config: &Config,
+        env: Environment<'_>,
+    ) -> Result<Vec<&'static str>, RulesError> {
+        self.shared.rules.replace(config, env, &self.shared.lanes)?;
+        self.shared.budget.resize(config.replay.total);
+        Ok(fixed::differing(&self.started, config))
+    }
+
+    /// What to ring for a look at the configuration.
+    #[must_use]
+    pub fn reload_bell(&self) -> &Bell {
+        &self.reload_bell
+    }
+
+    /// What new requests are treated by.
+    #[must_use]
+    pub fn rules(&self) -> &RulesInForce {
+        &self.shared.rules
     }
 
     /// The switch that ends it.
@@ -157,30 +183,6 @@ impl Drop for AdminServer {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-fn upstreams(
-    config: &Config,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Vec<Arc<Upstream>>, StartError> {
-    let resolve = |(index, upstream): (usize, &crate::config::Upstream)| {
-        let credential: Option<SecretString> = match &upstream.credential {
-            None => None,
-            Some(credential) => {
-                let secret = credential.resolve(env);
-                Some(secret.map_err(|error| {
-                    StartError::Credential(format!("upstream `{}`: {error}", upstream.name))
-                })?)
-            }
-        };
-        Ok(Arc::new(Upstream::new(
-            index,
-            upstream,
-            credential,
-            config.server.via,
-        )))
-    };
-    config.upstreams.iter().enumerate().map(resolve).collect()
 }
 
 fn limits(config: &Config) -> Limits {

@@ -24,7 +24,8 @@ use crate::{
     payload::Payload,
     rescue::Stop,
     retry::{deadline::caller_budget, tries::allowed_retries},
-    route::{Route, Routes},
+    route::Route,
+    rules::RulesInForce,
     server::guard,
     stream::late,
     telemetry::Metrics,
@@ -34,12 +35,10 @@ use crate::{
 /// What it takes to understand a request.
 #[derive(Clone, Debug)]
 pub struct ReceptionLayer {
-    /// Where requests go.
-    pub routes: Routes,
+    /// Where requests go; asked once for each.
+    pub rules: RulesInForce,
     /// Memory for bodies.
     pub budget: Budget,
-    /// The largest body that is held.
-    pub hold_at_most: usize,
     /// Counts bodies that could not be held.
     pub metrics: Arc<Metrics>,
 }
@@ -101,12 +100,12 @@ impl ReceptionLayer {
             return Err(Stop::Loop);
         }
         let (parts, body) = request.into_parts();
-        let route = self
-            .routes
-            .find(parts.uri.path(), &parts.headers)
-            .ok_or(Stop::NoRoute)?
-            .clone();
-        let payload = Payload::read(body, self.hold_at_most, &self.budget).await?;
+        let (route, hold_at_most) = {
+            let rules = self.rules.now();
+            let route = rules.routes.find(parts.uri.path(), &parts.headers);
+            (route.ok_or(Stop::NoRoute)?.clone(), rules.hold_at_most)
+        };
+        let payload = Payload::read(body, hold_at_most, &self.budget).await?;
         if !payload.is_replayable() {
             self.metrics.unprotected.inc();
         }

@@ -7,11 +7,7 @@ use http::HeaderMap;
 use crate::{
     config::{self, Environment},
     identity::{Identities, IdentityError},
-    limit::{
-        limiter::Limiter,
-        plan::PlanError,
-        settings::Limiters,
-    },
+    limit::{limiter::Limiter, plan::PlanError, settings::Limiters},
     retry::{
         backoff::Backoff,
         plan::{Policy, PostPolicy},
@@ -53,14 +49,27 @@ impl Route {
     pub fn name(&self) -> &str {
         &self.policy.name
     }
+
+    /// The upstreams that its requests may be sent to, in the order in which they are tried.
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        let links = self.fallback.iter().filter_map(|link| match link {
+            Link::Upstream(upstream) => Some(upstream),
+            Link::Reply(_) | Link::Error => None,
+        });
+        std::iter::once(&self.upstream).chain(links)
+    }
 }
 
 /// All routes, in the configuration's order.
 #[derive(Clone, Debug)]
-pub struct Routes(Arc<[Arc<Route>]>);
+pub struct Routes {
+    routes: Arc<[Arc<Route>]>,
+    limiters: Limiters,
+}
 
 impl Routes {
-    /// Resolves the configuration's routes against its upstreams.
+    /// Resolves the configuration's routes against its upstreams. Limits that were there `before` keep
+    /// what their users have used.
     ///
     /// # Errors
     /// When a route's limit cannot be counted, or its users cannot be told apart as they should be.
@@ -68,6 +77,7 @@ impl Routes {
         config: &config::Config,
         upstreams: &[Arc<Upstream>],
         env: Environment<'_>,
+        before: Option<&Self>,
     ) -> Result<Self, RouteError> {
         let by_name = |name: &str| {
             upstreams
@@ -75,6 +85,7 @@ impl Routes {
                 .find(|upstream| upstream.name.as_ref() == name)
                 .cloned()
         };
+        let known = before.map(|before| &before.limiters);
         let mut limiters = Limiters::default();
         let mut route = |policy: &config::Route| -> Result<_, RouteError> {
             let link = |link: &config::Link| match link {
@@ -93,7 +104,7 @@ impl Routes {
                 fallback: policy.fallback.iter().filter_map(link).collect(),
                 retry: retry_policy(&policy.retry),
                 identities: Arc::new(Identities::new(&policy.limits, env)?),
-                limiter: limiters.of(&policy.limits)?,
+                limiter: limiters.of(&policy.limits, known)?,
                 policy: policy.clone(),
             })))
         };
@@ -103,33 +114,30 @@ impl Routes {
             .map(&mut route)
             .filter_map(Result::transpose)
             .collect::<Result<_, RouteError>>()?;
-        Ok(Self(routes))
+        Ok(Self { routes, limiters })
     }
 
     /// The first route that takes the request.
     #[must_use]
     pub fn find(&self, path: &str, headers: &HeaderMap) -> Option<&Arc<Route>> {
-        self.0
-            .iter()
+        self.all()
             .find(|route| route.policy.match_.takes(path, headers))
+    }
+
+    /// All of them, in order.
+    pub fn all(&self) -> std::slice::Iter<'_, Arc<Route>> {
+        self.routes.iter()
     }
 
     /// Users that the limiters remember now.
     #[must_use]
     pub fn limited_users(&self) -> usize {
-        self.limiters().iter().map(|limiter| limiter.users()).sum()
+        self.limiters().map(|limiter| limiter.users()).sum()
     }
 
-    /// Every limiter once, in the order of the routes.
-    #[must_use]
-    pub fn limiters(&self) -> Vec<Arc<Limiter>> {
-        let mut limiters: Vec<Arc<Limiter>> = Vec::new();
-        for limiter in self.0.iter().filter_map(|route| route.limiter.as_ref()) {
-            if !limiters.iter().any(|known| Arc::ptr_eq(known, limiter)) {
-                limiters.push(limiter.clone());
-            }
-        }
-        limiters
+    /// Every limiter once.
+    pub fn limiters(&self) -> impl Iterator<Item = &Arc<Limiter>> {
+        self.limiters.all()
     }
 }
 

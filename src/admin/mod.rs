@@ -34,10 +34,9 @@ use crate::{
     body::{Body, BodyError},
     budget::Budget,
     lane::{LaneKey, Snapshot, WaitReason, layer::Lanes},
-    route::Routes,
+    rules::{Rules, RulesInForce},
     server::{Fleet, Lifecycle, Stage},
     telemetry::Metrics,
-    upstream::Upstream,
 };
 
 /// What the admin endpoints look at.
@@ -53,10 +52,8 @@ pub struct Admin {
     pub budget: Budget,
     /// What callers of one quota have learned.
     pub lanes: Lanes,
-    /// Names, by the index in a lane's key.
-    pub upstreams: Arc<[Arc<Upstream>]>,
-    /// Their limiters know the users.
-    pub routes: Routes,
+    /// The names behind the numbers in the lanes' keys, and the limiters, which know the users.
+    pub rules: RulesInForce,
 }
 
 /// The endpoints as a service for connections.
@@ -123,7 +120,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     admin
         .metrics
         .users
-        .set(i64::try_from(admin.routes.limited_users()).unwrap_or(i64::MAX));
+        .set(i64::try_from(admin.rules.now().routes.limited_users()).unwrap_or(i64::MAX));
     (
         [(
             header::CONTENT_TYPE,
@@ -137,8 +134,9 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 /// Sums the lanes by upstream: a label a lane would let callers make series by inventing models.
 fn refresh_lanes(admin: &Admin) {
     admin.metrics.lanes.reset();
+    let rules = admin.rules.now();
     for (key, lane) in admin.lanes.table().snapshots() {
-        let Some(upstream) = admin.upstreams.get(key.upstream) else {
+        let Some(upstream) = rules.upstream(key.upstream) else {
             continue;
         };
         let gauge = |what| {
@@ -163,9 +161,9 @@ fn refresh_lanes(admin: &Admin) {
     }
 }
 
-fn lane_as_json(admin: &Admin, key: LaneKey, lane: &Snapshot) -> serde_json::Value {
+fn lane_as_json(rules: &Rules, key: LaneKey, lane: &Snapshot) -> serde_json::Value {
     json!({
-        "upstream": admin.upstreams.get(key.upstream).map(|upstream| upstream.name.as_ref()),
+        "upstream": rules.upstream(key.upstream).map(|upstream| upstream.name.as_ref()),
         "model": format!("{:016x}", key.model),
         "waits_for": lane.reason.as_str(),
         "held_for_ms": u64::try_from(lane.closed_for.as_millis()).unwrap_or(u64::MAX),
@@ -191,9 +189,10 @@ async fn ready(State(admin): State<Admin>) -> Response {
 
 async fn state(State(admin): State<Admin>) -> Response {
     let lanes = admin.lanes.table().snapshots();
+    let rules = admin.rules.now();
     let lanes: Vec<_> = lanes
         .iter()
-        .map(|(key, lane)| lane_as_json(&admin, *key, lane))
+        .map(|(key, lane)| lane_as_json(&rules, *key, lane))
         .collect();
     Json(json!({
         "lanes": lanes,
@@ -202,7 +201,7 @@ async fn state(State(admin): State<Admin>) -> Response {
         "in_flight_requests": admin.metrics.in_flight.get(),
         "connections": admin.fleet.live(),
         "held_bytes": admin.budget.used(),
-        "limited_users": admin.routes.limited_users(),
+        "limited_users": rules.routes.limited_users(),
     }))
     .into_response()
 }

@@ -6,6 +6,7 @@ mod health;
 pub mod lab;
 mod run;
 mod schema;
+mod source;
 
 use std::path::PathBuf;
 

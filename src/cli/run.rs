@@ -8,6 +8,7 @@ use super::{ConfigFile, Failed, environment, listen};
 use crate::{
     config::{Config, Listen},
     proxy::{self, Proxy},
+    reload::{self, Prints},
     server::{Listener, Stage},
     telemetry::logs,
 };
@@ -18,41 +19,18 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RunArguments {
     #[command(flatten)]
-    file: ConfigFile,
+    pub(super) file: ConfigFile,
     /// Listen here instead of where the configuration says: `127.0.0.1:4290` or `unix:/run/surgetank.sock`.
     #[arg(long, value_name = "ADDR", env = "SURGETANK_LISTEN", value_parser = listen, value_delimiter = ',')]
-    listen: Vec<Listen>,
+    pub(super) listen: Vec<Listen>,
     /// The operator's port, instead of the configuration's.
     #[arg(long, value_name = "ADDR", env = "SURGETANK_ADMIN", value_parser = listen)]
-    admin: Option<Listen>,
-}
-
-impl RunArguments {
-    fn config(&self) -> Result<Config, Failed> {
-        let name = self
-            .file
-            .config
-            .as_ref()
-            .map_or(String::new(), |path| path.display().to_string());
-        let mut config = self
-            .file
-            .load()
-            .map_err(|problems| Failed::usage(format!("{name} cannot be used\n{problems}")))?;
-        config
-            .check_credentials(&environment)
-            .map_err(|problems| Failed::usage(format!("a credential is missing\n{problems}")))?;
-        if !self.listen.is_empty() {
-            config.listen.clone_from(&self.listen);
-        }
-        if self.admin.is_some() {
-            config.admin.clone_from(&self.admin);
-        }
-        Ok(config)
-    }
+    pub(super) admin: Option<Listen>,
 }
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failed> {
-    let config = arguments.config()?;
+    let (prints, config) = arguments.config();
+    let config = config.map_err(|refused| Failed::usage(refused.in_full()))?;
     logs::start(
         config.telemetry.log,
         environment("SURGETANK_LOG").as_deref(),
@@ -67,11 +45,12 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failed> {
         .build();
     runtime
         .map_err(|error| Failed::internal(format!("no runtime could be started: {error}")))?
-        .block_on(serve(&config))
+        .block_on(serve(arguments, &config, prints))
 }
 
-async fn serve(config: &Config) -> Result<(), Failed> {
+async fn serve(arguments: &RunArguments, config: &Config, prints: Prints) -> Result<(), Failed> {
     let mut stopping = Stopping::listen()?;
+    let mut hangup = listen_for(SignalKind::hangup())?;
     let bind = |listen: &Listen| Listener::bind(listen).map_err(Failed::unavailable);
     let listeners = config
         .listen
@@ -80,14 +59,23 @@ async fn serve(config: &Config) -> Result<(), Failed> {
         .collect::<Result<Vec<_>, _>>()?;
     let admin_listener = config.admin.as_ref().map(bind).transpose()?;
     let proxy = Proxy::start(config, &environment).map_err(|error| match error {
-        proxy::StartError::Credential(_) | proxy::StartError::Route(_) => Failed::usage(error),
+        proxy::StartError::Rules(_) => Failed::usage(error),
         _ => Failed::internal(error),
     })?;
+    let proxy = Arc::new(proxy);
     let admin = admin_listener
         .map(|listener| proxy.start_admin(listener))
         .transpose()
         .map_err(Failed::internal)?;
     announce(config);
+    let bell = proxy.reload_bell().clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            bell.ring();
+        }
+    });
+    let source = Arc::new(arguments.clone());
+    tokio::spawn(reload::follow(proxy.clone(), source, prints));
 
     let lifecycle = proxy.lifecycle().clone();
     let serving = proxy.serve(listeners);
@@ -153,6 +141,10 @@ fn announce(config: &Config) {
     );
 }
 
+fn listen_for(kind: SignalKind) -> Result<Signal, Failed> {
+    signal(kind).map_err(|error| Failed::internal(format!("signals cannot be received: {error}")))
+}
+
 /// The signals that end the process.
 struct Stopping {
     terminate: Signal,
@@ -161,13 +153,9 @@ struct Stopping {
 
 impl Stopping {
     fn listen() -> Result<Self, Failed> {
-        let on = |kind| {
-            signal(kind)
-                .map_err(|error| Failed::internal(format!("signals cannot be received: {error}")))
-        };
         Ok(Self {
-            terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
+            terminate: listen_for(SignalKind::terminate())?,
+            interrupt: listen_for(SignalKind::interrupt())?,
         })
     }
 

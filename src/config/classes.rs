@@ -70,7 +70,9 @@ pub enum UserPattern {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UserPatternError {
     /// There is nothing in it.
-    #[error("it must be the name of a user, with `*` for any letters, or `hash:` with at least 8 digits")]
+    #[error(
+        "it must be the name of a user, with `*` for any letters, or `hash:` with at least 8 digits"
+    )]
     Empty,
     /// No fingerprint begins so.
     #[error("behind `hash:` stand 8 to 32 of the digits 0 to 9 and a to f")]

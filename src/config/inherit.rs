@@ -61,7 +61,11 @@ fn refine_classes(holder: &mut Node, ids: &mut Ids) {
     let classes = limits.get_mut("classes").map(|classes| &mut classes.kind);
     if let Some(Kind::Map(classes)) = classes {
         let is_mapping = |class: &&mut Node| matches!(class.kind, Kind::Map(_));
-        for class in classes.iter_mut().map(|(_, class)| class).filter(is_mapping) {
+        for class in classes
+            .iter_mut()
+            .map(|(_, class)| class)
+            .filter(is_mapping)
+        {
             inherit(class, PER_USER, &per_user, ids);
         }
     }

@@ -174,6 +174,18 @@ impl Config {
         self.upstreams.iter().find(|upstream| upstream.name == name)
     }
 
+    /// The files that are read besides the configuration itself. What they hold may change while it does not.
+    #[must_use]
+    pub fn files(&self) -> Vec<&Path> {
+        let credentials = self.upstreams.iter().map(|upstream| &upstream.credential);
+        credentials
+            .filter_map(|credential| match credential {
+                Some(Credential::File(path)) => Some(path.as_path()),
+                Some(Credential::Env(_)) | None => None,
+            })
+            .collect()
+    }
+
     /// Tells every credential that cannot be had. Reading a configuration does not ask for them:
     /// it may be checked where its secrets are not.
     pub fn check_credentials(&self, env: Environment<'_>) -> Result<(), Problems> {

@@ -54,7 +54,11 @@ impl Class {
             users.into_iter().partition(|user| user.exact().is_some());
         Ok(Self {
             headers: class.match_.headers.clone(),
-            names: exact.iter().filter_map(UserPattern::exact).map(key).collect(),
+            names: exact
+                .iter()
+                .filter_map(UserPattern::exact)
+                .map(key)
+                .collect(),
             patterns,
         })
     }
@@ -91,10 +95,7 @@ fn read(class: &str, path: &Path) -> Result<Vec<UserPattern>, IdentityError> {
         parsed.map_err(|error| unusable(format!("line {}: {error}", number + 1)))
     };
     let lines = text.lines().map(str::trim).enumerate();
-    lines
-        .filter(|(_, line)| is_user(line))
-        .map(parse)
-        .collect()
+    lines.filter(|(_, line)| is_user(line)).map(parse).collect()
 }
 
 fn text_of(path: &Path) -> io::Result<String> {
@@ -159,12 +160,23 @@ mod tests {
         let by_hash = UserKey::from_source("header:x-user", b"alice");
         assert_eq!(by_hash.hash_hex(), "2633de7b");
         assert_eq!(classes.of(by_hash, None, &HeaderMap::new()), 1);
-        for (name, expected) in [("ann", 1), ("team-a", 1), ("# ours", 0), ("", 0), ("bob", 0)] {
+        for (name, expected) in [
+            ("ann", 1),
+            ("team-a", 1),
+            ("# ours", 0),
+            ("", 0),
+            ("bob", 0),
+        ] {
             assert_eq!(class_of(&classes, name, None), expected, "{name}");
         }
         fs::write(&path, "ann\nhash:nobody\n").expect("a file");
-        let error = read("known", &path).expect_err("no fingerprint").to_string();
-        assert!(error.contains("line 2") && error.contains("known"), "{error}");
+        let error = read("known", &path)
+            .expect_err("no fingerprint")
+            .to_string();
+        assert!(
+            error.contains("line 2") && error.contains("known"),
+            "{error}"
+        );
         fs::remove_file(&path).expect("it is ours");
         let error = read("known", &path).expect_err("no file").to_string();
         assert!(error.contains("known"), "{error}");

@@ -133,9 +133,7 @@ pub(super) fn claim(
     now: SystemTime,
 ) -> Option<String> {
     let token = std::str::from_utf8(token).ok()?;
-    let (signed, signature) = token
-        .rsplit_once('.')
-        .filter(|_| token.len() <= LONGEST)?;
+    let (signed, signature) = token.rsplit_once('.').filter(|_| token.len() <= LONGEST)?;
     let (header, claims) = signed.split_once('.')?;
     let json = |part: &str| -> Option<Value> {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
@@ -214,7 +212,9 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     } else {
         let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
         let long = digits.len() <= 4;
-        let length = digits.iter().fold(0, |sum, &digit| sum << 8 | usize::from(digit));
+        let length = digits
+            .iter()
+            .fold(0, |sum, &digit| sum << 8 | usize::from(digit));
         (long.then_some(length)?, rest)
     };
     let (content, rest) = rest.split_at_checked(length)?;

@@ -76,6 +76,11 @@ impl Breaker {
         }
     }
 
+    /// Takes a new tempo for the pauses to come.
+    pub fn retune(&mut self, tempo: f64) {
+        self.tempo = tempo;
+    }
+
     /// Whether a request may pass now.
     #[must_use]
     pub fn passage(&self, now: Instant) -> Passage {

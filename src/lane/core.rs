@@ -134,6 +134,15 @@ impl LaneCore {
         }
     }
 
+    /// Takes new settings and keeps what it has learned. The bounds of queue, window and retry quota are those it was
+    /// made with: they are nobody's settings.
+    pub fn retune(&mut self, settings: LaneSettings) {
+        self.gate.retune(settings.hint_cap, settings.tempo);
+        self.breaker.retune(settings.tempo);
+        self.pace.retune(settings.quota_share);
+        self.settings = settings;
+    }
+
     /// Releases the request at once if nobody waits and every door is open; otherwise as [`LaneCore::enqueue`].
     pub fn admit<R: Rng + ?Sized>(
         &mut self,

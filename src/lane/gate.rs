@@ -79,6 +79,12 @@ impl Gate {
         }
     }
 
+    /// Takes new settings for the closings to come.
+    pub fn retune(&mut self, hint_cap: Duration, tempo: f64) {
+        self.hint_cap = hint_cap;
+        self.tempo = tempo;
+    }
+
     /// Whether a request may pass now.
     #[must_use]
     pub fn passage(&self, now: Instant) -> Passage {

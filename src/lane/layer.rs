@@ -30,6 +30,8 @@ use crate::{
         hints::Hint,
         triage::{Class, Verdict},
     },
+    route::Route,
+    rules::{self, Rules},
     stream::late::What,
     telemetry::Metrics,
     upstream::Upstream,
@@ -44,11 +46,23 @@ impl Lanes {
     #[must_use]
     pub fn of(&self, call: &Call, upstream: &Upstream) -> Arc<Lane> {
         let key = LaneKey {
-            upstream: upstream.index,
+            upstream: upstream.number,
             credential: credential(call, upstream),
             model: model(call, upstream),
         };
-        self.0.lane(key, &settings(call, upstream))
+        self.0.lane(key, &settings(&call.route, upstream))
+    }
+
+    /// Goes on under new rules: what was learned of upstreams that are still there stays, with their new
+    /// settings; what was learned of others is forgotten.
+    pub fn follow(&self, before: &Rules, now: &Rules) {
+        self.0.retain(|key| now.upstream(key.upstream).is_some());
+        let old = rules::lane_settings(before);
+        for (number, settings) in rules::lane_settings(now) {
+            if old.get(&number) != Some(&settings) {
+                self.0.retune(number, &settings);
+            }
+        }
     }
 
     /// All of them, for the operator.
@@ -94,8 +108,8 @@ fn model(call: &Call, upstream: &Upstream) -> u64 {
 }
 
 /// The lane's waits keep the proportions of the route's backoff, whose defaults they have by default.
-fn settings(call: &Call, upstream: &Upstream) -> LaneSettings {
-    let retry = &call.route.policy.retry;
+pub(crate) fn settings(route: &Route, upstream: &Upstream) -> LaneSettings {
+    let retry = &route.policy.retry;
     LaneSettings {
         hint_cap: retry.hint_cap,
         quota_share: upstream.quota_share,

@@ -112,6 +112,13 @@ impl Pace {
         }
     }
 
+    /// Takes a new part of the quota for what vendors tell of it. The learned share stays: it is measured.
+    pub fn retune(&mut self, quota_share: f64) {
+        let quota_share = quota_share.clamp(0.001, 1.0);
+        self.reports.retune(quota_share);
+        self.least_guess = LEAST_GUESS * quota_share;
+    }
+
     /// The earliest instant at which the next request may leave; nothing when any time is right.
     #[must_use]
     pub fn next(&self, now: Instant) -> Option<Instant> {

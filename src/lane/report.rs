@@ -77,6 +77,10 @@ impl Reports {
         }
     }
 
+    pub(super) fn retune(&mut self, quota_share: f64) {
+        self.quota_share = quota_share.clamp(0.001, 1.0);
+    }
+
     pub(super) fn update(&mut self, now: Instant, reports: &[QuotaReport]) {
         for (index, report) in reports.iter().take(FAMILIES).enumerate() {
             if !report.is_sane() {

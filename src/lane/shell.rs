@@ -116,6 +116,11 @@ impl Lane {
         self.lock().core.correct_cost(user, extra);
     }
 
+    /// Takes new settings and keeps what it has learned; see [`LaneCore::retune`].
+    pub fn retune(&self, settings: &LaneSettings) {
+        self.tell(|core, _| core.retune(settings.clone()));
+    }
+
     /// Refuses all who wait and all who come; live responses go on.
     pub fn drain(&self) {
         let mut inner = self.lock();

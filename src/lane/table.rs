@@ -32,7 +32,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// What a quota is bound to. Fingerprints only: neither credential nor model name can be read from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneKey {
-    /// The upstream's index in the configuration.
+    /// The upstream's number.
     pub upstream: usize,
     /// The credential's fingerprint.
     pub credential: u128,
@@ -135,6 +135,21 @@ impl LaneTable {
             .into_iter()
             .map(|(key, lane)| (key, lane.snapshot()))
             .collect()
+    }
+
+    /// Forgets the lanes that `keep` does not want. Who is in one of them stays in it.
+    pub fn retain(&self, keep: impl Fn(&LaneKey) -> bool) {
+        let mut inner = self.lock();
+        inner.lanes.retain(|key, _| keep(key));
+        inner.shared.retain(|key, _| keep(key));
+    }
+
+    /// Gives all lanes of an upstream new settings.
+    pub fn retune(&self, upstream: usize, settings: &LaneSettings) {
+        let lanes = self.lanes().into_iter();
+        for (_, lane) in lanes.filter(|(key, _)| key.upstream == upstream) {
+            lane.retune(settings);
+        }
     }
 
     /// Drains every lane, and those that are still to come.

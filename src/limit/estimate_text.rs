@@ -10,7 +10,7 @@ const SAMPLE: usize = 64;
 ///
 /// Only the beginning of each window is looked at, so that a megabyte costs some microseconds.
 #[must_use]
-pub fn text_bytes(body: &[u8]) -> u64 {
+pub(super) fn text_bytes(body: &[u8]) -> u64 {
     let text = body
         .chunks(WINDOW)
         .filter(|window| !is_data(window))
@@ -38,7 +38,10 @@ mod tests {
         assert_eq!(text_bytes(chinese.as_bytes()), chinese.len() as u64);
         let escaped = r"\u654f\u6377\u7684".repeat(1_000);
         assert_eq!(text_bytes(escaped.as_bytes()), escaped.len() as u64);
-        let picture = format!("{{\"url\":\"data:image/png;base64,{}\"}}", "iVBORw0KGgo".repeat(50_000));
+        let picture = format!(
+            "{{\"url\":\"data:image/png;base64,{}\"}}",
+            "iVBORw0KGgo".repeat(50_000)
+        );
         assert!(text_bytes(picture.as_bytes()) <= 2 * WINDOW as u64);
         let both = format!("{prose}{picture}{prose}");
         let counted = text_bytes(both.as_bytes());

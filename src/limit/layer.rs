@@ -4,7 +4,10 @@
 //! answer's body, so that it counts as running until its last byte, and not until its head.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, SystemTime},
 };
@@ -128,7 +131,11 @@ where
             let Grant { held, standing } = admit(&limiter, &call, estimate, &metrics).await?;
             let mut tab = Tab::open(call.clone(), held, estimate);
             let finished = inner.oneshot(call).await;
-            tab.answered(finished.as_ref().map_or(Outcome::Failed, |finished| finished.outcome));
+            tab.answered(
+                finished
+                    .as_ref()
+                    .map_or(Outcome::Failed, |finished| finished.outcome),
+            );
             let Finished {
                 mut response,
                 outcome,
@@ -158,11 +165,15 @@ async fn admit(
         answer_by: call.deadline.answer_by(),
     };
     let began = Instant::now();
-    let tell = |until| call.journal().awaiting.what = What::Limit(until);
-    let granted = limiter.admit(&wish, tell).await;
-    let waited = began.elapsed();
-    // Asking takes no time worth telling; only a wait does.
-    if waited >= Duration::from_millis(1) {
+    let has_waited = AtomicBool::new(false);
+    let granted = limiter
+        .admit(&wish, |until| {
+            has_waited.store(true, Ordering::Relaxed);
+            call.journal().awaiting.what = What::Limit(until);
+        })
+        .await;
+    if has_waited.into_inner() {
+        let waited = began.elapsed();
         metrics.waited("limit", waited);
         call.journal().waited += waited;
     }

@@ -134,6 +134,12 @@ impl Limiter {
         &self.users
     }
 
+    /// The account of all users together, where that is limited.
+    #[must_use]
+    pub fn total(&self) -> Option<&Arc<Ledger>> {
+        self.total.as_ref()
+    }
+
     /// The name of the class whose plan has this number.
     #[must_use]
     pub fn class_of_plan(&self, plan: u16) -> &str {
@@ -153,11 +159,12 @@ impl Limiter {
         waits_until: impl Fn(Instant) + Send + Sync,
     ) -> Result<Grant, Denied> {
         let now = Instant::now();
-        if let Some(expected) = place.expected(now).filter(|_| place.ahead() > 0) {
-            if too_late(&expected, now, give_up) {
+        if place.ahead() > 0 {
+            let expected = place.expected(now);
+            if let Some(expected) = expected.filter(|told| too_late(told, now, give_up)) {
                 return Err(expected);
             }
-            waits_until(now + expected.retry_after);
+            waits_until(give_up);
         }
         let Ok(_turn) = timeout_at(give_up, place.turn()).await else {
             return self.take(wish).await;

@@ -103,11 +103,7 @@ impl Plan {
     ///
     /// # Errors
     /// When a rate cannot be counted exactly, or there are more than [`MAX_RULES`].
-    pub fn new(
-        scope: Scope,
-        limits: &[Limit],
-        concurrent: Option<u32>,
-    ) -> Result<Self, PlanError> {
+    pub fn new(scope: Scope, limits: &[Limit], concurrent: Option<u32>) -> Result<Self, PlanError> {
         if limits.len() > MAX_RULES {
             return Err(PlanError::TooMany(limits.len()));
         }
@@ -148,7 +144,9 @@ impl Plan {
     /// Whether tokens are counted at all.
     #[must_use]
     pub fn counts_tokens(&self) -> bool {
-        self.rules.iter().any(|metered| metered.unit == Unit::Tokens)
+        self.rules
+            .iter()
+            .any(|metered| metered.unit == Unit::Tokens)
     }
 }
 
@@ -236,9 +234,8 @@ mod tests {
             None,
         )
         .expect("sound rates");
-        let costs = |tokens| -> Vec<u64> {
-            plan.rules().iter().map(|rule| rule.cost(tokens)).collect()
-        };
+        let costs =
+            |tokens| -> Vec<u64> { plan.rules().iter().map(|rule| rule.cost(tokens)).collect() };
         assert_eq!(costs(0), [1, 0]);
         assert_eq!(costs(59), [1, 59]);
         assert_eq!(costs(u64::MAX), [1, 60]);

@@ -20,7 +20,11 @@ pub const MAX_CLASSES: usize = 255;
 /// # Errors
 /// When a rate cannot be counted exactly, or there are too many.
 pub fn plan_of_user(limits: &PerUser) -> Result<Plan, PlanError> {
-    let rates = rates(limits.requests.as_ref(), limits.burst, limits.tokens.as_ref());
+    let rates = rates(
+        limits.requests.as_ref(),
+        limits.burst,
+        limits.tokens.as_ref(),
+    );
     Plan::new(Scope::User, &rates, limits.concurrent)
 }
 
@@ -29,7 +33,11 @@ pub fn plan_of_user(limits: &PerUser) -> Result<Plan, PlanError> {
 /// # Errors
 /// When a rate cannot be counted exactly, or there are too many.
 pub fn plan_of_all(limits: &Total) -> Result<Plan, PlanError> {
-    let rates = rates(limits.requests.as_ref(), limits.burst, limits.tokens.as_ref());
+    let rates = rates(
+        limits.requests.as_ref(),
+        limits.burst,
+        limits.tokens.as_ref(),
+    );
     Plan::new(Scope::Total, &rates, limits.concurrent)
 }
 
@@ -52,66 +60,112 @@ fn rates(requests: Option<&Rates>, burst: Option<u64>, tokens: Option<&Rates>) -
 
 /// The limiters made so far. Routes with the same limits share one: a user has one quota, not one a route. And what all
 /// users may use together is counted once, also where routes have different limits for each.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Limiters {
-    made: Vec<(config::Limits, Arc<Limiter>)>,
+    made: Vec<(Limited, Arc<Limiter>)>,
     totals: Vec<(Total, Arc<Ledger>)>,
 }
 
+/// What is the same for routes that share a limiter. How users are told apart is another matter.
+#[derive(Clone, Debug, PartialEq)]
+struct Limited {
+    per_user: Option<PerUser>,
+    classes: Vec<(String, Option<PerUser>)>,
+    total: Option<Total>,
+    max_users: usize,
+}
+
 impl Limiters {
-    /// The limiter for these limits; `None` where nothing is limited.
+    /// The limiter of a route: one of its fellow routes', one of the rules before, or a new one; `None` where nothing is
+    /// limited.
     ///
     /// # Errors
     /// When a rate cannot be counted exactly.
-    pub fn of(&mut self, limits: &config::Limits) -> Result<Option<Arc<Limiter>>, PlanError> {
-        let mut made = self.made.iter();
-        if let Some((_, limiter)) = made.find(|(known, _)| are_same(known, limits)) {
+    pub fn of(
+        &mut self,
+        limits: &config::Limits,
+        before: Option<&Self>,
+    ) -> Result<Option<Arc<Limiter>>, PlanError> {
+        let limited = Limited::by(limits);
+        if let Some(limiter) = self.known(&limited) {
             return Ok(Some(limiter.clone()));
         }
+        let limiter = match before.and_then(|before| before.known(&limited)) {
+            Some(limiter) => limiter.clone(),
+            None => match self.make(&limited, before)? {
+                Some(limiter) => Arc::new(limiter),
+                None => return Ok(None),
+            },
+        };
+        if let (Some(total), Some(ledger)) = (&limited.total, limiter.total()) {
+            self.keep_total(total, ledger);
+        }
+        self.made.push((limited, limiter.clone()));
+        Ok(Some(limiter))
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Limiter>> {
+        self.made.iter().map(|(_, limiter)| limiter)
+    }
+
+    fn known(&self, limited: &Limited) -> Option<&Arc<Limiter>> {
+        let mut made = self.made.iter();
+        made.find_map(|(known, limiter)| (known == limited).then_some(limiter))
+    }
+
+    fn make(&self, limited: &Limited, before: Option<&Self>) -> Result<Option<Limiter>, PlanError> {
         let (mut plans, mut classes) = (Vec::new(), Vec::new());
-        let others = limits.classes.0.iter();
-        let others = others.map(|class| (class.name.as_str(), class.per_user.as_ref()));
-        for (name, per_user) in [("", limits.per_user.as_ref())].into_iter().chain(others) {
+        let without_class = ("", limited.per_user.as_ref());
+        let others = limited.classes.iter();
+        let others = others.map(|(name, per_user)| (name.as_str(), per_user.as_ref()));
+        for (name, per_user) in [without_class].into_iter().chain(others) {
             classes.push(class(name, per_user, &mut plans)?);
         }
-        let total = match &limits.total {
-            Some(total) => Some(self.total(total)?),
+        let total = match &limited.total {
+            Some(total) => Some(self.total(total, before)?),
             None => None,
         };
         if plans.is_empty() && total.is_none() {
             return Ok(None);
         }
-        let table = Table::new(plans, limits.max_users, Instant::now());
+        let table = Table::new(plans, limited.max_users, Instant::now());
         let users = Arc::new(Ledger::in_memory(table));
-        let limiter = Arc::new(Limiter::new(classes, users, total));
-        self.made.push((limits.clone(), limiter.clone()));
-        Ok(Some(limiter))
+        Ok(Some(Limiter::new(classes, users, total)))
     }
 
-    fn total(&mut self, total: &Total) -> Result<Arc<Ledger>, PlanError> {
-        if let Some((_, ledger)) = self.totals.iter().find(|(known, _)| known == total) {
-            return Ok(ledger.clone());
+    /// What all may use together is the same thing wherever it is written the same.
+    fn total(&self, total: &Total, before: Option<&Self>) -> Result<Arc<Ledger>, PlanError> {
+        let known = |limiters: &Self| {
+            let mut totals = limiters.totals.iter();
+            totals.find_map(|(known, ledger)| (known == total).then(|| ledger.clone()))
+        };
+        if let Some(ledger) = known(self).or_else(|| known(before?)) {
+            return Ok(ledger);
         }
         let plan = Arc::new(plan_of_all(total)?);
-        let ledger = Arc::new(Ledger::in_memory(Table::new(vec![plan], 1, Instant::now())));
-        self.totals.push((total.clone(), ledger.clone()));
-        Ok(ledger)
+        let table = Table::new(vec![plan], 1, Instant::now());
+        Ok(Arc::new(Ledger::in_memory(table)))
+    }
+
+    fn keep_total(&mut self, total: &Total, ledger: &Arc<Ledger>) {
+        if !self.totals.iter().any(|(known, _)| known == total) {
+            self.totals.push((total.clone(), ledger.clone()));
+        }
     }
 }
 
-/// Whether they limit the same. How users are told apart is another matter.
-fn are_same(one: &config::Limits, other: &config::Limits) -> bool {
-    let parts = |limits: &config::Limits| {
-        let config::Limits {
-            per_user,
-            classes,
-            total,
-            max_users,
-            ..
-        } = limits.clone();
-        (per_user, classes, total, max_users)
-    };
-    parts(one) == parts(other)
+impl Limited {
+    fn by(limits: &config::Limits) -> Self {
+        let classes = limits.classes.0.iter();
+        let class = |class: &config::Class| (class.name.clone(), class.per_user.clone());
+        Self {
+            per_user: limits.per_user.clone(),
+            classes: classes.map(class).collect(),
+            total: limits.total.clone(),
+            max_users: limits.max_users,
+        }
+    }
 }
 
 fn class(

@@ -143,7 +143,9 @@ impl fmt::Display for Denied {
                     Unit::Tokens => "tokens",
                 };
                 match rate {
-                    Some(rate) => write!(f, "{whose} of {} {what} per {:?}", rate.limit, rate.window),
+                    Some(rate) => {
+                        write!(f, "{whose} of {} {what} per {:?}", rate.limit, rate.window)
+                    }
                     None => f.write_str(whose),
                 }?;
                 write!(f, " is used up; try again in {seconds} s")

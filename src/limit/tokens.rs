@@ -145,19 +145,96 @@ mod tests {
         use Outcome::{Exhausted, Failed, Refused, Served, Substituted};
         let (stop, ended, cut) = (Some(Finish::Stop), true, false);
         for (case, outcome, ended, used, answer, expected) in [
-            ("told", Some(Served), ended, used(7, 5), reading(stop, 3), 12),
-            ("more than reserved", Some(Served), ended, used(7, 9_000), reading(stop, 3), 9_007),
-            ("cut behind its beginning", Some(Served), cut, used(7, 1), reading(None, 40), 47),
-            ("without usage", Some(Served), ended, None, reading(stop, 40), 140),
-            ("cut, without usage", Some(Served), cut, None, reading(None, 40), 140),
-            ("unreadable", Some(Served), ended, None, reading(None, 0), 1_100),
-            ("cut before its content", Some(Served), cut, None, reading(None, 0), 100),
-            ("left before the answer", None, cut, None, reading(None, 0), 100),
+            (
+                "told",
+                Some(Served),
+                ended,
+                used(7, 5),
+                reading(stop, 3),
+                12,
+            ),
+            (
+                "more than reserved",
+                Some(Served),
+                ended,
+                used(7, 9_000),
+                reading(stop, 3),
+                9_007,
+            ),
+            (
+                "cut behind its beginning",
+                Some(Served),
+                cut,
+                used(7, 1),
+                reading(None, 40),
+                47,
+            ),
+            (
+                "without usage",
+                Some(Served),
+                ended,
+                None,
+                reading(stop, 40),
+                140,
+            ),
+            (
+                "cut, without usage",
+                Some(Served),
+                cut,
+                None,
+                reading(None, 40),
+                140,
+            ),
+            (
+                "unreadable",
+                Some(Served),
+                ended,
+                None,
+                reading(None, 0),
+                1_100,
+            ),
+            (
+                "cut before its content",
+                Some(Served),
+                cut,
+                None,
+                reading(None, 0),
+                100,
+            ),
+            (
+                "left before the answer",
+                None,
+                cut,
+                None,
+                reading(None, 0),
+                100,
+            ),
             ("failed", Some(Failed), cut, None, reading(None, 0), 0),
-            ("failed after a paid try", Some(Failed), cut, used(7, 5), reading(stop, 0), 12),
+            (
+                "failed after a paid try",
+                Some(Failed),
+                cut,
+                used(7, 5),
+                reading(stop, 0),
+                12,
+            ),
             ("refused", Some(Refused), ended, None, reading(None, 0), 0),
-            ("no money", Some(Exhausted), ended, None, reading(None, 0), 0),
-            ("our reply", Some(Substituted), ended, None, reading(None, 0), 0),
+            (
+                "no money",
+                Some(Exhausted),
+                ended,
+                None,
+                reading(None, 0),
+                0,
+            ),
+            (
+                "our reply",
+                Some(Substituted),
+                ended,
+                None,
+                reading(None, 0),
+                0,
+            ),
         ] {
             let known = Known {
                 used,
@@ -178,7 +255,12 @@ mod tests {
     fn estimates() {
         let text = vec![b' '; 4_000];
         let of = |endpoint: Dialect, body: &str, bytes: &[u8], length| {
-            Estimate::of(endpoint.endpoint(), &Ask::read(endpoint, body.as_bytes()), bytes, length)
+            Estimate::of(
+                endpoint.endpoint(),
+                &Ask::read(endpoint, body.as_bytes()),
+                bytes,
+                length,
+            )
         };
         let chat = Dialect::CHAT_COMPLETIONS;
         let plain = of(chat, "{}", &text, 4_000);
@@ -186,7 +268,11 @@ mod tests {
         assert_eq!(of(chat, r#"{"max_tokens":10}"#, &text, 4_000).output, 10);
         let boastful = of(chat, r#"{"max_tokens":100000}"#, &text, 4_000);
         assert_eq!(boastful.output, TYPICAL_OUTPUT);
-        assert_eq!(of(chat, "{}", &text, 8_000).input, 2_000, "the rest was not seen");
+        assert_eq!(
+            of(chat, "{}", &text, 8_000).input,
+            2_000,
+            "the rest was not seen"
+        );
         let embeddings = Dialect::detect("/v1/embeddings", false);
         assert_eq!(of(embeddings, "{}", &text, 4_000).total(), 1_000);
         let models = Dialect::detect("/v1/models", false);

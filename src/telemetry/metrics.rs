@@ -4,7 +4,7 @@
 //! table of bounded size (models), so the number of series is bounded: `routes × models × kinds` and
 //! `routes × dialects × outcomes` are the largest products.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus::{
     Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
@@ -87,6 +87,12 @@ pub struct Metrics {
     pub users: IntGauge,
     /// Handlers that panicked; anything above zero is a bug.
     pub panics: IntCounter,
+    /// Whether a changed configuration was put in force.
+    config_reloads: IntCounterVec,
+    /// Since when the configuration holds that is in force, in seconds since 1970.
+    config_read_at: IntGauge,
+    /// 0 while the file holds a configuration that cannot be used.
+    config_is_good: IntGauge,
 }
 
 impl Metrics {
@@ -205,6 +211,19 @@ impl Metrics {
             held_bytes: add.gauge("surgetank_held_bytes", "Bytes of bodies held in memory for retries.")?,
             users: add.gauge("surgetank_limited_users", "Users known to the limiter.")?,
             panics: add.counter("surgetank_panics_total", "Requests that ended in a panic of ours.")?,
+            config_reloads: add.counters(
+                "surgetank_config_reloads_total",
+                "Times that the configuration was read again; result=\"failure\" left the old one in force.",
+                &["result"],
+            )?,
+            config_read_at: add.gauge(
+                "surgetank_config_last_reload_success_timestamp_seconds",
+                "When the configuration that is in force was read.",
+            )?,
+            config_is_good: add.gauge(
+                "surgetank_config_last_reload_successful",
+                "1 if the configuration was in order when it was last read, 0 if an older one is in force.",
+            )?,
             registry,
         })
     }
@@ -216,6 +235,33 @@ impl Metrics {
         // Writing to memory cannot fail; a family that cannot be encoded is left out.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         text
+    }
+
+    /// The configuration is in force as it was read at the start.
+    pub fn config_begins(&self) {
+        for result in ["success", "failure"] {
+            self.config_reloads.with_label_values(&[result]).inc_by(0);
+        }
+        self.config_in_force();
+    }
+
+    /// The configuration was read again, and is in force if it was `usable`.
+    pub fn config_read(&self, usable: bool) {
+        let result = if usable { "success" } else { "failure" };
+        self.config_reloads.with_label_values(&[result]).inc();
+        if usable {
+            self.config_in_force();
+        } else {
+            self.config_is_good.set(0);
+        }
+    }
+
+    fn config_in_force(&self) {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = since_1970.map_or(0, |time| time.as_secs());
+        self.config_read_at
+            .set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        self.config_is_good.set(1);
     }
 
     /// Counts what the answers to one request cost.

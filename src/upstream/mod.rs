@@ -15,7 +15,8 @@ pub use error::{SendError, SendErrorKind};
 pub use tls::trust;
 
 use std::{
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -29,7 +30,7 @@ use hyper_util::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::{body::Body, call::Attempt, config};
+use crate::{body::Body, call::Attempt, config, rules::RulesInForce};
 use connect::{Connector, Reused};
 
 /// Idle connections are closed before the usual 60 s of vendors and load balancers, so that a
@@ -44,8 +45,8 @@ const MAX_HEAD: usize = 64 * 1024;
 
 /// A place to send requests to, with everything resolved that a request would otherwise look up.
 pub struct Upstream {
-    /// Its place in the configuration, and in every table by upstream.
-    pub index: usize,
+    /// Its name in every table by upstream; it stays the same when the configuration is read again.
+    pub number: usize,
     /// Its name in the configuration; a metric label, bounded by the file.
     pub name: Arc<str>,
     /// `http` or `https`.
@@ -83,7 +84,7 @@ impl Upstream {
     /// Resolves one upstream of the configuration; `credential` is its secret, already read.
     #[must_use]
     pub fn new(
-        index: usize,
+        number: usize,
         config: &config::Upstream,
         credential: Option<SecretString>,
         via: bool,
@@ -92,7 +93,7 @@ impl Upstream {
         let host = HeaderValue::from_str(authority.as_str())
             .unwrap_or_else(|_| HeaderValue::from_static(""));
         Self {
-            index,
+            number,
             name: config.name.as_str().into(),
             scheme: config.base_url.scheme.clone(),
             path_prefix: config.base_url.path_prefix.trim_end_matches('/').into(),
@@ -119,22 +120,61 @@ impl Upstream {
 
 type HttpClient = Client<Connector, Body>;
 
+/// What connections must have in common to stand in for each other. Beyond an upstream's identity these
+/// are the settings that a connection is opened with.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+struct Door {
+    upstream: usize,
+    http2: bool,
+    connect: Duration,
+}
+
+impl Door {
+    fn of(upstream: &Upstream) -> Self {
+        Self {
+            upstream: upstream.number,
+            http2: upstream.http2,
+            connect: upstream.timeouts.connect,
+        }
+    }
+}
+
 /// The connections of one worker to all upstreams. Must be made and used inside that worker's runtime.
 #[derive(Clone, Debug)]
 pub struct Pool {
-    clients: Arc<[HttpClient]>,
+    /// By what leads to them. A worker is one thread, so nobody ever waits for this lock.
+    clients: Arc<Mutex<HashMap<Door, HttpClient>>>,
+    rules: RulesInForce,
+    tls: Arc<rustls::ClientConfig>,
 }
 
 impl Pool {
-    /// One client for each upstream, without any connection yet.
+    /// No connection yet; those of an upstream begin with its first request.
     #[must_use]
-    pub fn new(upstreams: &[Arc<Upstream>], tls: &Arc<rustls::ClientConfig>) -> Self {
+    pub fn new(rules: &RulesInForce, tls: &Arc<rustls::ClientConfig>) -> Self {
         Self {
-            clients: upstreams
-                .iter()
-                .map(|upstream| client(upstream, tls))
-                .collect(),
+            clients: Arc::default(),
+            rules: rules.clone(),
+            tls: tls.clone(),
         }
+    }
+
+    fn client(&self, upstream: &Upstream) -> HttpClient {
+        let door = Door::of(upstream);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&door) {
+            return client.clone();
+        }
+        // Something changed, so others may have gone. Requests under old rules hold what they use.
+        let rules = self.rules.now();
+        let in_use = |door: &Door| {
+            let upstream = rules.upstream(door.upstream);
+            upstream.is_some_and(|upstream| Door::of(upstream) == *door)
+        };
+        clients.retain(|door, _| in_use(door));
+        let client = client(upstream, &self.tls);
+        clients.insert(door, client.clone());
+        client
     }
 }
 
@@ -166,9 +206,7 @@ impl tower::Service<Attempt> for Pool {
     }
 
     fn call(&mut self, attempt: Attempt) -> Self::Future {
-        let Some(client) = self.clients.get(attempt.upstream.index).cloned() else {
-            return Box::pin(std::future::ready(Err(SendError::spent())));
-        };
+        let client = self.client(&attempt.upstream);
         Box::pin(async move {
             let request = forward::request(&attempt).ok_or_else(SendError::spent)?;
             match client.request(request).await {

@@ -1,20 +1,21 @@
 //! The process's life: it begins, holds against those who hold it up, and ends without breaking what it promised.
 
-use std::{collections::HashSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use surgetank::{
     app,
     budget::Budget,
     config::{Config, Listen},
     lane::layer::Lanes,
-    route::Routes,
+    rules::{Rules, RulesInForce},
     server::{self, Fleet, Lifecycle, Limits, Listener, Stage},
     telemetry::Metrics,
-    upstream::{self, Pool, Upstream},
+    upstream::{self, Pool},
 };
 
 use super::harness::{
-    Caller, End, Filled, Origin, Recipe, Request, Rig, Tongue, Wire, find, soon, text, until,
+    Caller, End, Filled, Folder, Origin, Recipe, Request, Rig, Tongue, Wire, find, soon, text,
+    until,
 };
 
 const EVENT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
@@ -191,17 +192,12 @@ fn with_limits(base_url: &str, change: impl FnOnce(&mut Limits)) -> (SocketAddr,
     let yaml = Recipe::over(base_url).yaml("");
     let config =
         Config::parse("test", &yaml, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
-    let upstreams: Vec<_> = config
-        .upstreams
-        .iter()
-        .enumerate()
-        .map(|(index, one)| Arc::new(Upstream::new(index, one, None, true)))
-        .collect();
+    let rules = Rules::new(&config, &|_| None, None).expect("countable");
+    let rules = RulesInForce::new(rules);
     let shared = app::Shared {
-        routes: Routes::new(&config, &upstreams).expect("countable"),
+        rules: rules.clone(),
         lanes: Lanes::default(),
         budget: Budget::new(1 << 20),
-        hold_at_most: 1 << 20,
         lifecycle: Lifecycle::default(),
         metrics: Arc::new(Metrics::new().expect("no name twice")),
     };
@@ -216,7 +212,7 @@ fn with_limits(base_url: &str, change: impl FnOnce(&mut Limits)) -> (SocketAddr,
     change(&mut limits);
     let (limits, tls) = (Arc::new(limits), upstream::trust().expect("TLS"));
     let stacked = shared.clone();
-    let edge = move || app::stack(&stacked, Pool::new(&upstreams, &tls));
+    let edge = move || app::stack(&stacked, Pool::new(&rules, &tls));
     let fleet = Fleet::start(1, edge, &limits, &shared.lifecycle).expect("it starts");
     let listener =
         Listener::bind(&Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("it binds");
@@ -415,27 +411,10 @@ async fn the_metrics_parse_stay_bounded_and_name_no_secret() {
     }
 }
 
-/// A directory of its own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("surgetank-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a directory");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 #[tokio::test]
 async fn a_unix_socket_serves_as_well() {
-    let folder = Folder::new("unix");
-    let path = folder.0.join("tank.sock");
+    let folder = Folder::new();
+    let path = folder.path("tank.sock");
     let rig = Rig::start();
     let yaml = Recipe::over(&rig.lab.url()).yaml("").replace(
         "listen: 127.0.0.1:0",

@@ -20,6 +20,8 @@ mod life;
 mod limits;
 mod many;
 mod preamble;
+mod quotas;
+mod reload;
 mod reply;
 mod retry;
 mod stream;

@@ -72,7 +72,10 @@ mod tests {
     fn what_stands_before_the_large_part_is_read() {
         let ask = read(BODY);
         assert_eq!(ask.model.as_deref(), Some("m"));
-        assert_eq!(ask.metadata_user_id.as_ref().map(Private::expose), Some("ann"));
+        assert_eq!(
+            ask.metadata_user_id.as_ref().map(Private::expose),
+            Some("ann")
+        );
         assert!(ask.stream);
         assert_eq!(ask.max_output, Some(7));
         assert_eq!(ask.model_span, None, "nothing in it can be replaced");
@@ -81,7 +84,10 @@ mod tests {
     #[test]
     fn what_is_not_complete_or_not_clear_is_not_there() {
         assert_eq!(read(r#"{"messages":[],"user":"an"#), Ask::default());
-        assert_eq!(read(r#"{"user":"a","user":"b","messages":["#), Ask::default());
+        assert_eq!(
+            read(r#"{"user":"a","user":"b","messages":["#),
+            Ask::default()
+        );
         assert_eq!(read(r#"{"user":{"#), Ask::default());
         assert_eq!(read(r#"["user","a"#), Ask::default());
         assert_eq!(read(""), Ask::default());

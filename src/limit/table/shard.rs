@@ -91,7 +91,12 @@ impl Shard {
     }
 
     /// Applies `change` to an account in the place where a running request of it is counted.
-    pub(super) fn change(&mut self, account: Account, place: Place, change: impl FnOnce(&mut State)) {
+    pub(super) fn change(
+        &mut self,
+        account: Account,
+        place: Place,
+        change: impl FnOnce(&mut State),
+    ) {
         match place {
             // There is one: an account with a running request is never removed.
             Place::Own => {
@@ -116,7 +121,11 @@ impl Shard {
     }
 
     /// The accounts in up to `rows` rows from `from` on.
-    pub(super) fn accounts(&self, from: usize, rows: usize) -> impl Iterator<Item = (Account, State)> {
+    pub(super) fn accounts(
+        &self,
+        from: usize,
+        rows: usize,
+    ) -> impl Iterator<Item = (Account, State)> {
         let to = self.rows.len().min(from.saturating_add(rows));
         (from..to).map(|slot| (self.rows[slot].account, self.load(slot)))
     }
@@ -143,6 +152,9 @@ impl Shard {
 
     fn push(&mut self, account: Account) -> usize {
         let slot = self.rows.len();
+        grow(&mut self.rows, 1);
+        grow(&mut self.micros, self.rates);
+        grow(&mut self.parts, self.rates);
         self.rows.push(Row { account, live: 0 });
         self.micros.resize((slot + 1) * self.rates, 0);
         self.parts.resize((slot + 1) * self.rates, 0);
@@ -177,7 +189,9 @@ impl Shard {
             live: self.rows[slot].live,
             ..State::default()
         };
-        let moments = self.micros[columns.clone()].iter().zip(&self.parts[columns]);
+        let moments = self.micros[columns.clone()]
+            .iter()
+            .zip(&self.parts[columns]);
         for (tat, (&micros, &parts)) in state.tats.iter_mut().zip(moments) {
             *tat = Tat { micros, parts };
         }
@@ -198,6 +212,13 @@ impl Shard {
 
     pub(super) fn crowded(&self) -> u64 {
         self.crowded
+    }
+}
+
+/// Makes room for `more`, and an eighth beyond: doubling would leave half of a large column empty.
+fn grow<T>(column: &mut Vec<T>, more: usize) {
+    if column.capacity() < column.len() + more {
+        column.reserve_exact(more + column.len() / 8);
     }
 }
 

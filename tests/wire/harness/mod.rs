@@ -1,6 +1,7 @@
 //! What the tests have in common: the proxy in process, a caller and an upstream that see every byte.
 
 mod caller;
+mod folder;
 mod message;
 mod origin;
 mod requests;
@@ -11,11 +12,12 @@ mod wire;
 use std::time::Duration;
 
 pub(crate) use caller::Caller;
+pub(crate) use folder::Folder;
 pub(crate) use message::{Answer, End, Head};
 pub(crate) use origin::{Origin, OriginConnection, Play, Seen, chunked};
 pub(crate) use requests::{Request, Tongue};
 pub(crate) use rig::Rig;
-pub(crate) use tank::{Recipe, Tank};
+pub(crate) use tank::{Recipe, Tank, env};
 pub(crate) use wire::{Filled, Wire};
 
 /// The longest wait for anything that should come at once. Long, because a busy machine is no failure.

@@ -132,11 +132,23 @@ impl Recipe {
     }
 }
 
+/// The variables that credentials of tests are in.
+pub(crate) fn env(name: &str) -> Option<String> {
+    let value = match name {
+        "TEST_KEY" => "configured-key",
+        "TEST_JWT_SECRET" => "0123456789abcdef0123456789abcdef",
+        _ => return None,
+    };
+    Some(value.to_owned())
+}
+
+fn parsed(yaml: &str) -> Config {
+    Config::parse("test", yaml, &env).unwrap_or_else(|problems| panic!("{problems}\n{yaml}"))
+}
+
 impl Tank {
     pub(crate) fn from_yaml(yaml: &str) -> Self {
-        let env = |name: &str| (name == "TEST_KEY").then(|| "configured-key".to_owned());
-        let config = Config::parse("test", yaml, &env)
-            .unwrap_or_else(|problems| panic!("{problems}\n{yaml}"));
+        let config = parsed(yaml);
         let proxy = Arc::new(Proxy::start(&config, &env).expect("it starts"));
         let listeners: Vec<_> = config
             .listen
@@ -155,6 +167,12 @@ impl Tank {
             proxy,
             serving,
         }
+    }
+
+    /// Puts another configuration in force, and returns the keys of what needs a restart.
+    pub(crate) fn reload(&self, yaml: &str) -> Vec<&'static str> {
+        let reloaded = self.proxy.reload(&parsed(yaml), &env);
+        reloaded.unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub(crate) async fn caller(&self) -> Caller {
