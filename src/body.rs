@@ -142,6 +142,16 @@ impl<G> http_body::Body for Holding<G> {
     }
 }
 
+/// The size of a body that has `held` bytes in front of what `hint` tells of.
+pub(crate) fn longer(mut hint: SizeHint, held: usize) -> SizeHint {
+    let held = held as u64;
+    if let Some(upper) = hint.upper() {
+        hint.set_upper(upper + held);
+    }
+    hint.set_lower(hint.lower() + held);
+    hint
+}
+
 /// The pieces as one.
 #[must_use]
 pub fn joined(pieces: impl IntoIterator<Item = Bytes>) -> Bytes {

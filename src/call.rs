@@ -97,6 +97,8 @@ pub struct Journal {
     pub upstream: Option<Arc<Upstream>>,
     /// The triage class of the latest attempt.
     pub class: Option<crate::retry::triage::Class>,
+    /// The latest try that was not served, also when a later one was.
+    pub failed: Option<FailedTry>,
     /// Why the latest failure was not retried.
     pub gave_up: Option<&'static str>,
     /// What was put in the place of the upstream's answer.
@@ -116,6 +118,17 @@ pub struct Journal {
     pub begun: bool,
     /// What such an answer means, once that is known.
     pub outcome: Option<Outcome>,
+}
+
+/// One try that was not served.
+#[derive(Clone, Debug)]
+pub struct FailedTry {
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// What it came to.
+    pub class: crate::retry::triage::Class,
+    /// The status of the answer, where there was one.
+    pub status: Option<u16>,
 }
 
 /// What the caller's `x-surgetank-*` headers ask for.

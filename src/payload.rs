@@ -200,12 +200,7 @@ impl http_body::Body for Passing {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (mut hint, read) = (self.rest.size_hint(), self.read.len() as u64);
-        if let Some(upper) = hint.upper() {
-            hint.set_upper(upper + read);
-        }
-        hint.set_lower(hint.lower() + read);
-        hint
+        body::longer(self.rest.size_hint(), self.read.len())
     }
 }
 

@@ -1,6 +1,8 @@
 //! A whole running proxy made from a configuration: what `surgetank run` and the tests start.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
+
+use tokio::time::Instant;
 
 use crate::{
     admin::{Admin, AdminEdge},
@@ -17,9 +19,6 @@ use crate::{
 
 /// Connections to the admin port: enough for every scraper, too few to hurt.
 const ADMIN_CONNECTIONS: usize = 256;
-
-/// A caller that takes no byte for this long is dropped: its stream would hold the upstream's up.
-const WRITE_IDLE: Duration = Duration::from_secs(60);
 
 /// The proxy could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +45,7 @@ pub struct Proxy {
     started: Config,
     fleet: Arc<Fleet>,
     limits: Arc<Limits>,
+    began: Instant,
     reload_bell: Bell,
 }
 
@@ -77,6 +77,7 @@ impl Proxy {
             started: config.clone(),
             fleet,
             limits,
+            began: Instant::now(),
             reload_bell: Bell::default(),
         })
     }
@@ -89,8 +90,11 @@ impl Proxy {
             fleet: self.fleet.clone(),
             budget: self.shared.budget.clone(),
             lanes: self.shared.lanes.clone(),
+            started: self.began,
+            history: Admin::history(self.began),
             rules: self.shared.rules.clone(),
         };
+        let history = admin.clone().keep_history();
         let limits = Arc::new(Limits {
             max_connections: ADMIN_CONNECTIONS,
             ..self.limits.as_ref().clone()
@@ -104,8 +108,15 @@ impl Proxy {
             &lifecycle,
         )?;
         let task = tokio::spawn(async move {
-            if let Err(error) = server::serve(vec![listener], &fleet, &limits, &lifecycle).await {
-                tracing::error!(%error, "the admin port has failed; the proxy goes on without it");
+            let serving = async {
+                let served = server::serve(vec![listener], &fleet, &limits, &lifecycle).await;
+                if let Err(error) = served {
+                    tracing::error!(%error, "the admin port has failed; the proxy goes on without it");
+                }
+            };
+            tokio::select! {
+                () = serving => {}
+                () = history => {}
             }
         });
         Ok(AdminServer(task))
@@ -190,7 +201,7 @@ fn limits(config: &Config) -> Limits {
     Limits {
         head_timeout: server.head_timeout,
         keepalive_idle: server.keepalive_idle,
-        write_idle: WRITE_IDLE,
+        write_idle: server.write_idle,
         max_head: server.max_head,
         max_headers: server.max_headers,
         max_connections: server.max_connections,

@@ -24,6 +24,7 @@ use crate::{
     call::{Call, CallId},
     dialect::{Dialect, ErrorKind, errors},
     fallback::Finished,
+    server::EndBy,
     telemetry::{Metrics, Observed, Outcome, Report},
 };
 
@@ -97,11 +98,13 @@ where
         Ok(Finished { response, outcome }) => (response, outcome),
         Err(stop) => stopped(&stop, dialect, id),
     };
-    tell(
-        response.headers_mut(),
-        id,
-        understood.get().map(AsRef::as_ref),
-    );
+    let call = understood.get().map(AsRef::as_ref);
+    tell(response.headers_mut(), id, call);
+    if let Some(call) = call {
+        response
+            .extensions_mut()
+            .insert(EndBy(call.deadline.end_by()));
+    }
     report.answered(outcome, response.status());
     response.map(|body| Observed::new(body, report).boxed_unsync())
 }

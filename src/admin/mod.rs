@@ -2,23 +2,32 @@
 //!
 //! | path | answers |
 //! |---|---|
-//! | `/` | what this port offers |
+//! | `/` | the status page |
 //! | `/metrics` | Prometheus |
 //! | `/healthz` | 200 while the process lives |
 //! | `/readyz` | 200 while it accepts, 503 once it is stopping |
-//! | `/api/state` | JSON: version, stage, requests in flight, what each lane does |
+//! | `/api/state` | JSON: what is wrong and whose fault it is, what each lane does, the last fifteen minutes |
+//! | `/api/events` | the same as server-sent events, one a second |
 //!
 //! It runs through the same connection code as the data path, so the same timers hold slow peers,
 //! and a flood here meets its own worker.
 
+mod events;
+pub mod headline;
+pub mod history;
+mod lanes;
+mod page;
+mod state;
+
 use std::{
     convert::Infallible,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
-    Json, Router,
+    Router,
     extract::State,
     http::{Request, StatusCode, header},
     response::{IntoResponse, Response},
@@ -26,18 +35,24 @@ use axum::{
 };
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
-use serde_json::json;
+use tokio::time::Instant;
 use tower::{Service, ServiceExt as _};
 
 use crate::{
     app::Arrival,
     body::{Body, BodyError},
     budget::Budget,
-    lane::{LaneKey, Snapshot, WaitReason, layer::Lanes},
-    rules::{Rules, RulesInForce},
+    lane::{WaitReason, layer::Lanes},
+    rules::RulesInForce,
     server::{Fleet, Lifecycle, Stage},
     telemetry::Metrics,
 };
+use events::Broadcast;
+use history::History;
+use lanes::LaneView;
+
+/// How often the counters are read into the history while nobody looks.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// What the admin endpoints look at.
 #[derive(Clone, Debug)]
@@ -54,6 +69,40 @@ pub struct Admin {
     pub lanes: Lanes,
     /// The names behind the numbers in the lanes' keys, and the limiters, which know the users.
     pub rules: RulesInForce,
+    /// When the process began to serve.
+    pub started: Instant,
+    /// The last fifteen minutes.
+    pub history: Arc<Mutex<History>>,
+}
+
+impl Admin {
+    /// An empty history.
+    #[must_use]
+    pub fn history(now: Instant) -> Arc<Mutex<History>> {
+        Arc::new(Mutex::new(History::new(now)))
+    }
+
+    /// Reads the counters into the history again and again, for as long as it is polled.
+    pub async fn keep_history(self) {
+        let mut looks = tokio::time::interval(SAMPLE_EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let now = looks.tick().await;
+            drop(self.sample(now, &lanes::look(&self)));
+        }
+    }
+
+    /// Reads the counters into the history, and gives it.
+    fn sample(&self, now: Instant, lanes: &[LaneView]) -> MutexGuard<'_, History> {
+        let (totals, load) = (
+            self.metrics.totals(),
+            lanes::load(lanes, self.metrics.in_flight.get()),
+        );
+        // Whole after every call, so a panic elsewhere has spoilt nothing.
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.observe(now, totals, load);
+        history
+    }
 }
 
 /// The endpoints as a service for connections.
@@ -64,13 +113,15 @@ impl AdminEdge {
     /// Builds the router.
     #[must_use]
     pub fn new(admin: Admin) -> Self {
+        let broadcast = Broadcast::new(admin.clone());
         let router = Router::new()
-            .route("/", get(index))
             .route("/metrics", get(metrics))
             .route("/healthz", get(async || "alive\n"))
             .route("/readyz", get(ready))
             .route("/api/state", get(state))
-            .with_state(admin);
+            .with_state(admin)
+            .merge(events::router(broadcast))
+            .merge(page::router());
         Self(router)
     }
 }
@@ -96,15 +147,6 @@ impl Service<Arrival> for AdminEdge {
             Ok(answered.map(|body| body.map_err(|_| BodyError::Incomplete).boxed_unsync()))
         })
     }
-}
-
-async fn index() -> Response {
-    let text = "surgetank: the operator's port\n\n\
-        /metrics    Prometheus metrics\n\
-        /healthz    200 while the process lives\n\
-        /readyz     200 while it accepts requests, 503 once it is stopping\n\
-        /api/state  JSON: version, stage, requests in flight\n";
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
@@ -161,21 +203,6 @@ fn refresh_lanes(admin: &Admin) {
     }
 }
 
-fn lane_as_json(rules: &Rules, key: LaneKey, lane: &Snapshot) -> serde_json::Value {
-    json!({
-        "upstream": rules.upstream(key.upstream).map(|upstream| upstream.name.as_ref()),
-        "model": format!("{:016x}", key.model),
-        "waits_for": lane.reason.as_str(),
-        "held_for_ms": u64::try_from(lane.closed_for.as_millis()).unwrap_or(u64::MAX),
-        "waiting": lane.waiting,
-        "waiting_users": lane.users,
-        "live": lane.live,
-        "window": lane.window,
-        "pace_per_second": lane.pace,
-        "retry_tokens": lane.retry_tokens,
-    })
-}
-
 async fn ready(State(admin): State<Admin>) -> Response {
     match admin.lifecycle.stage() {
         Stage::Running => (StatusCode::OK, "ready\n").into_response(),
@@ -188,22 +215,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn state(State(admin): State<Admin>) -> Response {
-    let lanes = admin.lanes.table().snapshots();
-    let rules = admin.rules.now();
-    let lanes: Vec<_> = lanes
-        .iter()
-        .map(|(key, lane)| lane_as_json(&rules, *key, lane))
-        .collect();
-    Json(json!({
-        "lanes": lanes,
-        "version": env!("CARGO_PKG_VERSION"),
-        "stage": word(admin.lifecycle.stage()),
-        "in_flight_requests": admin.metrics.in_flight.get(),
-        "connections": admin.fleet.live(),
-        "held_bytes": admin.budget.used(),
-        "limited_users": rules.routes.limited_users(),
-    }))
-    .into_response()
+    events::json(&state::State::of(&admin, Instant::now(), usize::MAX)).into_response()
 }
 
 fn word(stage: Stage) -> &'static str {

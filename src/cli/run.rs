@@ -9,12 +9,9 @@ use crate::{
     config::{Config, Listen},
     proxy::{self, Proxy},
     reload::{self, Prints},
-    server::{Listener, Stage},
+    server::{LAST_WORDS, Listener, Stage},
     telemetry::logs,
 };
-
-/// After the drain's end, streams get this long to say that they end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RunArguments {

@@ -134,13 +134,25 @@ fn one_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Err
 }
 
 /// What happens to answers that are not what they should be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Answers {
     /// What happens to an answer that was cut by its token limit.
     pub on_truncated: OnTruncated,
     /// Whether JSON that was asked for is taken out of the Markdown fence that a model put around it.
     pub unwrap_json: bool,
+    /// Whether compressed answers are read too, for all that is learnt and said of answers. Their bytes pass as they came.
+    pub read_compressed: bool,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self {
+            on_truncated: OnTruncated::Mark,
+            unwrap_json: false,
+            read_compressed: true,
+        }
+    }
 }
 
 /// What happens to an answer that was cut by its token limit.

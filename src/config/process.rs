@@ -22,6 +22,9 @@ pub struct Server {
     /// How long a connection without a request is kept open.
     #[serde(with = "PositiveDurationText")]
     pub keepalive_idle: Duration,
+    /// How long a caller may take nothing of an answer before its connection, or its stream of HTTP/2, is ended.
+    #[serde(with = "PositiveDurationText")]
+    pub write_idle: Duration,
     /// The largest head of a request: its target and all of its headers. From 8KiB to 1MiB.
     #[serde(with = "SizeText")]
     pub max_head: usize,
@@ -37,7 +40,8 @@ pub struct Server {
     #[serde(deserialize_with = "at_least_one_or_none")]
     #[schemars(range(min = 1))]
     pub workers: Option<usize>,
-    /// Whether requests and answers carry a `via` header, as proxies should.
+    /// Whether requests carry a `via` header to the upstreams, as those of proxies should. It is also how a request that
+    /// comes back to this surgetank is recognised.
     pub via: bool,
 }
 
@@ -46,6 +50,7 @@ impl Default for Server {
         Self {
             head_timeout: Duration::from_secs(10),
             keepalive_idle: Duration::from_secs(75),
+            write_idle: Duration::from_secs(60),
             max_head: 64 * 1024,
             max_headers: 100,
             max_connections: 10_000,

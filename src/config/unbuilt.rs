@@ -7,11 +7,11 @@ use super::inherit::{REFINED, REPLACED};
 use super::problem::Collector;
 use super::tree::{Kind, Node};
 
-/// Every setting without effect. `*` stands for any name or item; a setting with the value `unless` asks for nothing.
+/// Every setting without effect. `*` stands for any name or item; a setting with a value of `unless` asks for nothing.
 pub(super) const WITHOUT_EFFECT: [Unbuilt; 5] = [
     Unbuilt {
         key: "answers.on_truncated",
-        unless: "mark",
+        unless: "mark|ignore",
     },
     Unbuilt {
         key: "answers.unwrap_json",
@@ -84,6 +84,8 @@ impl Unbuilt {
             return node.is_empty() && !self.key.starts_with(REPLACED);
         };
         let number = |text: &str| text.parse::<f64>().ok();
-        text == self.unless || number(text).is_some_and(|value| Some(value) == number(self.unless))
+        self.unless.split('|').any(|idle| {
+            text == idle || number(text).is_some_and(|value| Some(value) == number(idle))
+        })
     }
 }

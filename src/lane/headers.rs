@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
-use super::QuotaReport;
+use super::{Measure, QuotaReport};
 use crate::retry::hints::formats;
 
 /// Resets beyond this say no more than this, and moments must not overflow.
@@ -50,6 +50,7 @@ pub fn quota_reports(headers: &HeaderMap, tokens: f64) -> Vec<QuotaReport> {
                 1.0
             };
             reports.push(QuotaReport {
+                measure: measure_of(what),
                 limit,
                 remaining,
                 reset,
@@ -58,6 +59,17 @@ pub fn quota_reports(headers: &HeaderMap, tokens: f64) -> Vec<QuotaReport> {
         }
     }
     reports
+}
+
+/// What the vendors' names for limits mean.
+fn measure_of(what: &str) -> Measure {
+    match what {
+        "requests" => Measure::Requests,
+        "tokens" | "project-tokens" => Measure::Tokens,
+        "input-tokens" => Measure::InputTokens,
+        "output-tokens" => Measure::OutputTokens,
+        _ => Measure::Other,
+    }
 }
 
 #[derive(Copy, Clone)]
@@ -113,12 +125,14 @@ mod tests {
             ("x-ratelimit-reset-tokens", "20ms"),
         ]);
         let requests = QuotaReport {
+            measure: Measure::Requests,
             limit: 60.0,
             remaining: 3.0,
             reset: Duration::from_secs(360),
             per_request: 1.0,
         };
         let tokens = QuotaReport {
+            measure: Measure::Tokens,
             limit: 90_000.0,
             remaining: 80_000.0,
             reset: Duration::from_millis(20),

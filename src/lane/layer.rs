@@ -19,7 +19,7 @@ use tower::{Layer, Service};
 
 use super::{
     Lane, LaneKey, LaneSettings, LaneTable, Outcome, Permit, QuotaReport, RefuseReason, Refused,
-    Request, UserKey, headers::quota_reports,
+    Request, UserKey, headers::quota_reports, shown_name,
 };
 use crate::{
     attempt::{Answer, Attempted, Cause, Failure},
@@ -50,7 +50,9 @@ impl Lanes {
             credential: credential(call, upstream),
             model: model(call, upstream),
         };
-        self.0.lane(key, &settings(&call.route, upstream))
+        let name = || model_name(call, upstream).and_then(shown_name);
+        let settings = settings(&call.route, upstream);
+        self.0.lane_named(key, &settings, name)
     }
 
     /// Goes on under new rules: what was learned of upstreams that are still there stays, with their new
@@ -99,12 +101,12 @@ fn credential(call: &Call, upstream: &Upstream) -> u128 {
 
 fn model(call: &Call, upstream: &Upstream) -> u64 {
     let mut hasher = DefaultHasher::new();
-    upstream
-        .model
-        .as_deref()
-        .or(call.ask.model.as_deref())
-        .hash(&mut hasher);
+    model_name(call, upstream).hash(&mut hasher);
     hasher.finish()
+}
+
+fn model_name<'a>(call: &'a Call, upstream: &'a Upstream) -> Option<&'a str> {
+    upstream.model.as_deref().or(call.ask.model.as_deref())
 }
 
 /// The lane's waits keep the proportions of the route's backoff, whose defaults they have by default.

@@ -59,14 +59,16 @@ mod shell;
 mod snapshot;
 mod table;
 mod time;
+mod view;
 pub mod window;
 
 pub use self::core::{Admission, LaneCore, Next, Release, SendId, Ticket};
 pub use outcome::{Outcome, RefuseReason, Refused, WaitReason};
 pub use queue::{MAX_COST, TicketId, UserKey};
 pub use quota::{RetryClass, RetryToken};
-pub use report::QuotaReport;
+pub use report::{Measure, QuotaLeft, QuotaReport};
 pub use settings::LaneSettings;
 pub use shell::{Lane, Permit, Request, RetryRight};
 pub use snapshot::{Counters, Snapshot};
 pub use table::{LaneKey, LaneTable};
+pub use view::{View, Waiter, shown_name};

@@ -19,7 +19,7 @@ use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
 use super::meter::Meter;
-use super::report::{Advice, QuotaReport, Reports};
+use super::report::{Advice, QuotaLeft, QuotaReport, Reports};
 use super::time::seconds;
 
 /// Right after a refusal the rate is this part of the learned share.
@@ -145,6 +145,12 @@ impl Pace {
             (Some(learned), Some(told)) => Some(learned.min(told)),
             (learned, told) => learned.or(told),
         }
+    }
+
+    /// What the upstream said is left of its quotas.
+    #[must_use]
+    pub fn quotas(&self, now: Instant) -> Vec<QuotaLeft> {
+        self.reports.left(now)
     }
 
     /// The rate to expect over the next minute: the learned share, without the relief after a refusal.

@@ -3,6 +3,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::*;
+use crate::lane::Measure;
 
 fn rng() -> SmallRng {
     SmallRng::seed_from_u64(3)
@@ -154,6 +155,7 @@ fn headers_slow_a_lane_before_its_first_refusal() {
     let (start, mut pace) = (Instant::now(), Pace::new(1.0));
     pace.on_sent(start, true, &mut rng());
     let report = QuotaReport {
+        measure: Measure::Requests,
         limit: 60.0,
         remaining: 3.0,
         reset: Duration::from_secs(30),

@@ -206,6 +206,15 @@ impl<T> FairQueue<T> {
             .map(|node| &node.value)
     }
 
+    /// All that wait, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (UserKey, &T)> {
+        let nodes = self.nodes.iter();
+        nodes.map(|(_, node)| match node.line {
+            LineOf::User(user) => (self.users[user].key, &node.value),
+            LineOf::Owed(user) => (user, &node.value),
+        })
+    }
+
     /// Charges a user with `extra` more than it was served for (or less, if negative), once the true cost is known.
     /// It takes effect while the user has something waiting, and is forgotten with its last request, as all credit is.
     pub fn correct(&mut self, user: UserKey, extra: i64) {

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 /// One limit as an answer told it. Which header it came from is the caller's affair.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QuotaReport {
+    /// What is counted.
+    pub measure: Measure,
     /// The quota's size, in its own unit.
     pub limit: f64,
     /// What is left of it.
@@ -22,6 +24,36 @@ pub struct QuotaReport {
     pub reset: Duration,
     /// How many units a request takes: 1 for a limit on requests, the usual size of a request for a limit on tokens.
     pub per_request: f64,
+}
+
+/// What a quota counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Requests.
+    Requests,
+    /// Tokens of both kinds.
+    Tokens,
+    /// Tokens of prompts.
+    InputTokens,
+    /// Tokens of answers.
+    OutputTokens,
+    /// Something that we have no word for.
+    Other,
+}
+
+/// What is left of one quota, as far as the vendor has said.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QuotaLeft {
+    /// What it counts.
+    pub of: Measure,
+    /// Its size.
+    pub limit: f64,
+    /// What was left when it was told.
+    pub remaining: f64,
+    /// Time until it is whole again.
+    pub resets_in: Duration,
+    /// How long ago it was told.
+    pub told_ago: Duration,
 }
 
 /// What follows for the pace.
@@ -93,6 +125,12 @@ impl Reports {
         }
     }
 
+    /// What is left of each quota that is not whole again by now.
+    pub(super) fn left(&self, now: Instant) -> Vec<QuotaLeft> {
+        let families = self.families.iter();
+        families.filter_map(|family| family.left(now)).collect()
+    }
+
     /// The strictest advice of all limits.
     pub(super) fn advice(&self, now: Instant) -> Advice {
         self.families
@@ -110,6 +148,28 @@ impl Advice {
             (Self::Rate(a), Self::Rate(b)) => Self::Rate(a.min(b)),
             (rate @ Self::Rate(_), Self::None) | (Self::None, rate) => rate,
         }
+    }
+}
+
+impl Measure {
+    /// The value for the status page and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::InputTokens => "input_tokens",
+            Self::OutputTokens => "output_tokens",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl QuotaLeft {
+    /// The part of the quota that is left, from 0 to 1.
+    #[must_use]
+    pub fn part(&self) -> f64 {
+        (self.remaining / self.limit).clamp(0.0, 1.0)
     }
 }
 
@@ -162,6 +222,18 @@ impl Family {
             };
             self.anchor = (now, report);
         }
+    }
+
+    fn left(&self, now: Instant) -> Option<QuotaLeft> {
+        let (at, report) = self.latest;
+        let resets_in = (at + report.reset).saturating_duration_since(now);
+        (!resets_in.is_zero()).then(|| QuotaLeft {
+            of: report.measure,
+            limit: report.limit,
+            remaining: report.remaining,
+            resets_in,
+            told_ago: now.saturating_duration_since(at),
+        })
     }
 
     fn advice(&self, now: Instant, quota_share: f64) -> Advice {

@@ -4,6 +4,7 @@ use super::*;
 
 fn report(limit: f64, remaining: f64, reset: f64) -> QuotaReport {
     QuotaReport {
+        measure: Measure::Requests,
         limit,
         remaining,
         reset: Duration::from_secs_f64(reset),
@@ -71,6 +72,7 @@ fn a_rolling_quota_is_used_at_its_refill() {
 fn a_token_limit_counts_in_requests() {
     let (start, mut reports) = (Instant::now(), Reports::new(1.0));
     let tokens = QuotaReport {
+        measure: Measure::Requests,
         per_request: 1_000.0,
         ..report(100_000.0, 5_000.0, 10.0)
     };
@@ -167,7 +169,7 @@ proptest! {
         for (limit, remaining, reset, per_request, passed) in raw {
             now += Duration::from_millis(passed);
             let reset = Duration::from_secs(reset);
-            reports.update(now, &[QuotaReport { limit, remaining, reset, per_request }]);
+            reports.update(now, &[QuotaReport { measure: Measure::Requests, limit, remaining, reset, per_request }]);
             if let Advice::Rate(rate) = reports.advice(now) {
                 prop_assert!(rate >= 0.0 && !rate.is_nan());
             }

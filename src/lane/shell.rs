@@ -18,6 +18,7 @@ use super::report::QuotaReport;
 use super::seats::Seats;
 use super::settings::LaneSettings;
 use super::snapshot::Snapshot;
+use super::view::View;
 
 /// A lane that tasks share. The contract with the layer around it:
 ///
@@ -27,6 +28,7 @@ use super::snapshot::Snapshot;
 /// 4. Before a retry, [`Lane::may_retry`]; the right goes into the next request. After a throttle do not sleep: ask again at
 ///    once, the gate does the waiting. After a failure sleep the backoff first, holding the right and nothing else.
 pub struct Lane {
+    name: Option<Arc<str>>,
     inner: Mutex<Seats>,
 }
 
@@ -77,8 +79,15 @@ impl Lane {
     /// A lane that knows nothing.
     #[must_use]
     pub fn new(settings: LaneSettings) -> Self {
+        Self::named(settings, None)
+    }
+
+    /// A lane that knows nothing, with a name that people may see.
+    #[must_use]
+    pub fn named(settings: LaneSettings, name: Option<Arc<str>>) -> Self {
         let core = LaneCore::new(settings);
         Self {
+            name,
             inner: Mutex::new(Seats::new(core)),
         }
     }
@@ -132,6 +141,16 @@ impl Lane {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.lock().core.snapshot(Instant::now())
+    }
+
+    /// The lane as people see it, with at most `waiters` of its users.
+    #[must_use]
+    pub fn view(&self, waiters: usize) -> View {
+        let view = self.lock().core.view(Instant::now(), waiters);
+        View {
+            name: self.name.clone(),
+            ..view
+        }
     }
 
     /// True when nothing waits and nothing is under way.

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::settings::LaneSettings;
 use super::shell::Lane;
 use super::snapshot::Snapshot;
+use super::view::View;
 
 /// Lanes at most, beside the shared lanes of each upstream.
 const DEFAULT_LANES: usize = 1_024;
@@ -95,6 +96,17 @@ impl LaneTable {
     /// The lane for a key; made with these settings when it is new.
     #[must_use]
     pub fn lane(&self, key: LaneKey, settings: &LaneSettings) -> Arc<Lane> {
+        self.lane_named(key, settings, || None)
+    }
+
+    /// The same; `name` is asked for the model's name when the lane is new, if people may see it.
+    #[must_use]
+    pub fn lane_named(
+        &self,
+        key: LaneKey,
+        settings: &LaneSettings,
+        name: impl FnOnce() -> Option<Arc<str>>,
+    ) -> Arc<Lane> {
         let now = Instant::now();
         let mut inner = self.lock();
         if let Some(entry) = inner.lanes.get_mut(&key) {
@@ -105,17 +117,22 @@ impl LaneTable {
             inner.sweep(now, self.max);
         }
         let draining = inner.draining;
-        let make = || {
-            let lane = Lane::new(settings.clone());
+        let make = |name| {
+            let lane = Lane::named(settings.clone(), name);
             if draining {
                 lane.drain();
             }
             Arc::new(lane)
         };
         if inner.lanes.len() >= self.max {
-            return Arc::clone(inner.shared.entry(key.shared()).or_insert_with(make));
+            return Arc::clone(
+                inner
+                    .shared
+                    .entry(key.shared())
+                    .or_insert_with(|| make(None)),
+            );
         }
-        let lane = make();
+        let lane = make(name());
         inner.lanes.insert(
             key,
             Entry {
@@ -134,6 +151,17 @@ impl LaneTable {
         lanes
             .into_iter()
             .map(|(key, lane)| (key, lane.snapshot()))
+            .collect()
+    }
+
+    /// Every lane as people see it, with at most `waiters` users each, in the order of their keys.
+    #[must_use]
+    pub fn views(&self, waiters: usize) -> Vec<(LaneKey, View)> {
+        let mut lanes = self.lanes();
+        lanes.sort_by_key(|(key, _)| *key);
+        lanes
+            .into_iter()
+            .map(|(key, lane)| (key, lane.view(waiters)))
             .collect()
     }
 

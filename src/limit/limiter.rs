@@ -161,10 +161,11 @@ impl Limiter {
         let now = Instant::now();
         if place.ahead() > 0 {
             let expected = place.expected(now);
+            let until = expected.as_ref().map(|told| now + told.retry_after);
             if let Some(expected) = expected.filter(|told| too_late(told, now, give_up)) {
                 return Err(expected);
             }
-            waits_until(give_up);
+            waits_until(until.unwrap_or(give_up));
         }
         let Ok(_turn) = timeout_at(give_up, place.turn()).await else {
             return self.take(wish).await;

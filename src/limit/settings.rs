@@ -86,21 +86,21 @@ impl Limiters {
         limits: &config::Limits,
         before: Option<&Self>,
     ) -> Result<Option<Arc<Limiter>>, PlanError> {
-        let limited = Limited::by(limits);
-        if let Some(limiter) = self.known(&limited) {
+        let wanted = Limited::by(limits);
+        if let Some(limiter) = self.known(&wanted) {
             return Ok(Some(limiter.clone()));
         }
-        let limiter = match before.and_then(|before| before.known(&limited)) {
-            Some(limiter) => limiter.clone(),
-            None => match self.make(&limited, before)? {
-                Some(limiter) => Arc::new(limiter),
+        let limiter = match before.and_then(|before| before.known(&wanted)) {
+            Some(known) => known.clone(),
+            None => match self.make(&wanted, before)? {
+                Some(new) => Arc::new(new),
                 None => return Ok(None),
             },
         };
-        if let (Some(total), Some(ledger)) = (&limited.total, limiter.total()) {
+        if let (Some(total), Some(ledger)) = (&wanted.total, limiter.total()) {
             self.keep_total(total, ledger);
         }
-        self.made.push((limited, limiter.clone()));
+        self.made.push((wanted, limiter.clone()));
         Ok(Some(limiter))
     }
 

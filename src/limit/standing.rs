@@ -54,7 +54,7 @@ pub struct Denied {
     /// How much later the next request like it could follow.
     pub spacing: Duration,
     /// What the account has left.
-    pub standing: Standing,
+    pub standing: Box<Standing>,
     rule: Option<usize>,
 }
 
@@ -117,7 +117,7 @@ impl Denied {
             by: refusal.by,
             retry_after: refusal.retry_after,
             spacing: refusal.spacing,
-            standing,
+            standing: Box::new(standing),
             rule: refusal.rule,
         }
     }

@@ -124,122 +124,53 @@ mod tests {
         }
     }
 
-    fn used(input: u64, output: u64) -> Option<Usage> {
-        Some(Usage {
-            input,
-            output,
-            ..Usage::default()
-        })
-    }
+    /// A case: what the caller got, whether to its end; the usage that was told (input, output); the events of content,
+    /// and whether the end was among them; what is charged.
+    type Row = (
+        &'static str,
+        Option<Outcome>,
+        bool,
+        Option<(u64, u64)>,
+        u64,
+        bool,
+        u64,
+    );
 
-    fn reading(finish: Option<Finish>, content_events: u64) -> Reading {
-        Reading {
-            finish,
-            content_events,
-            ..Reading::default()
-        }
-    }
+    const SERVED: Option<Outcome> = Some(Outcome::Served);
+    const FAILED: Option<Outcome> = Some(Outcome::Failed);
+
+    #[rustfmt::skip]
+    const ROWS: [Row; 13] = [
+        ("told",                      SERVED, true,  Some((7, 5)),     3,  true,  12),
+        ("more than reserved",        SERVED, true,  Some((7, 9_000)), 3,  true,  9_007),
+        ("cut behind its beginning",  SERVED, false, Some((7, 1)),     40, false, 47),
+        ("without usage",             SERVED, true,  None,             40, true,  140),
+        ("cut, without usage",        SERVED, false, None,             40, false, 140),
+        ("unreadable",                SERVED, true,  None,             0,  false, 1_100),
+        ("cut before its content",    SERVED, false, None,             0,  false, 100),
+        ("left before the answer",    None,   false, None,             0,  false, 100),
+        ("failed",                    FAILED, false, None,             0,  false, 0),
+        ("failed after a paid try",   FAILED, false, Some((7, 5)),     0,  true,  12),
+        ("refused", Some(Outcome::Refused),     true, None, 0, false, 0),
+        ("no money", Some(Outcome::Exhausted),  true, None, 0, false, 0),
+        ("our reply", Some(Outcome::Substituted), true, None, 0, false, 0),
+    ];
 
     #[test]
     fn what_was_told_is_charged_and_what_was_not_is_guessed() {
-        use Outcome::{Exhausted, Failed, Refused, Served, Substituted};
-        let (stop, ended, cut) = (Some(Finish::Stop), true, false);
-        for (case, outcome, ended, used, answer, expected) in [
-            (
-                "told",
-                Some(Served),
-                ended,
-                used(7, 5),
-                reading(stop, 3),
-                12,
-            ),
-            (
-                "more than reserved",
-                Some(Served),
-                ended,
-                used(7, 9_000),
-                reading(stop, 3),
-                9_007,
-            ),
-            (
-                "cut behind its beginning",
-                Some(Served),
-                cut,
-                used(7, 1),
-                reading(None, 40),
-                47,
-            ),
-            (
-                "without usage",
-                Some(Served),
-                ended,
-                None,
-                reading(stop, 40),
-                140,
-            ),
-            (
-                "cut, without usage",
-                Some(Served),
-                cut,
-                None,
-                reading(None, 40),
-                140,
-            ),
-            (
-                "unreadable",
-                Some(Served),
-                ended,
-                None,
-                reading(None, 0),
-                1_100,
-            ),
-            (
-                "cut before its content",
-                Some(Served),
-                cut,
-                None,
-                reading(None, 0),
-                100,
-            ),
-            (
-                "left before the answer",
-                None,
-                cut,
-                None,
-                reading(None, 0),
-                100,
-            ),
-            ("failed", Some(Failed), cut, None, reading(None, 0), 0),
-            (
-                "failed after a paid try",
-                Some(Failed),
-                cut,
-                used(7, 5),
-                reading(stop, 0),
-                12,
-            ),
-            ("refused", Some(Refused), ended, None, reading(None, 0), 0),
-            (
-                "no money",
-                Some(Exhausted),
-                ended,
-                None,
-                reading(None, 0),
-                0,
-            ),
-            (
-                "our reply",
-                Some(Substituted),
-                ended,
-                None,
-                reading(None, 0),
-                0,
-            ),
-        ] {
+        for (case, outcome, ended, told, content_events, finished, expected) in ROWS {
             let known = Known {
-                used,
-                answer,
                 ended,
+                used: told.map(|(input, output)| Usage {
+                    input,
+                    output,
+                    ..Usage::default()
+                }),
+                answer: Reading {
+                    finish: finished.then_some(Finish::Stop),
+                    content_events,
+                    ..Reading::default()
+                },
                 ..known(outcome)
             };
             assert_eq!(spent(&known), expected, "{case}");

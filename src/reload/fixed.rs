@@ -21,6 +21,9 @@ const FIXED: &[Fixed] = &[
     ("server.keepalive_idle", |a, b| {
         a.server.keepalive_idle != b.server.keepalive_idle
     }),
+    ("server.write_idle", |a, b| {
+        a.server.write_idle != b.server.write_idle
+    }),
     ("server.max_head", |a, b| {
         a.server.max_head != b.server.max_head
     }),

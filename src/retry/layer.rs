@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     attempt::{Answer, Attempted, Cause, Failure, verdict_of},
-    call::{Attempt, Call},
+    call::{Attempt, Call, FailedTry},
     lane::{Lane, RetryClass, RetryRight},
     stream::late::{Retry as Number, What},
     telemetry::Metrics,
@@ -121,7 +121,6 @@ impl Course {
 
     fn note_result(&self, attempted: &Attempted) {
         let class = verdict_of(attempted).class;
-        self.call.journal().class = Some(class);
         // What the lane held back was no attempt.
         let held_back = matches!(
             attempted,
@@ -130,10 +129,25 @@ impl Course {
                 ..
             })
         );
+        self.note_class(class, held_back);
         if !held_back {
             let kind = if self.is_retry { "retry" } else { "first" };
             let labels = [self.upstream.name.as_ref(), class.as_str(), kind];
             self.metrics.attempts.with_label_values(&labels).inc();
+        }
+    }
+
+    fn note_class(&self, class: Class, held_back: bool) {
+        let mut journal = self.call.journal();
+        journal.class = Some(class);
+        // A request that is held back has failed for what its last real try met.
+        let is_news = !held_back || journal.failed.is_none();
+        if class != Class::Served && is_news {
+            journal.failed = Some(FailedTry {
+                upstream: self.upstream.name.clone(),
+                class,
+                status: journal.upstream_status.filter(|_| !held_back),
+            });
         }
     }
 

@@ -6,29 +6,25 @@ use std::{
     net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
 };
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tower::{Service, ServiceExt as _};
 
 use super::{
-    Lifecycle, Limits, Stage,
-    clock::{Clocked, ConnectionClock, InFlight, Judgement},
-    prefixed::Prefixed,
+    Lifecycle, Limits, Stage, answer,
+    clock::{ConnectionClock, Judgement},
+    socket::{Socket, Transport},
+    streams::Streams,
 };
-use crate::{
-    app::Arrival,
-    body::{Body, BodyError},
-};
+use crate::{app::Arrival, body::Body};
 
 /// How an HTTP/2 connection with prior knowledge begins (RFC 9113 §3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -61,37 +57,36 @@ pub(super) async fn serve<S, E>(
     limits: Arc<Limits>,
     lifecycle: Lifecycle,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
     E: Edge,
 {
     let clock = ConnectionClock::start();
-    let mut stream = Clocked::new(stream, clock.clone());
+    let mut socket = Socket::new(stream, clock.clone());
     let sniffed = tokio::select! {
-        sniffed = tokio::time::timeout(limits.head_timeout, sniff(&mut stream)) => sniffed,
+        sniffed = tokio::time::timeout(limits.head_timeout, sniff(&mut socket)) => sniffed,
         () = lifecycle.reached(Stage::Draining) => return,
     };
     let Ok(Ok((prefix, is_h2))) = sniffed else {
         return;
     };
+    socket.unread(prefix);
 
-    let io = TokioIo::new(Prefixed::new(prefix, stream));
+    let io = TokioIo::new(socket);
     let service = hyper::service::service_fn({
         let clock = clock.clone();
         move |request: Request<Incoming>| {
-            let (edge, in_flight) = (edge.clone(), clock.request_began());
+            let (edge, clock, version) = (edge.clone(), clock.clone(), request.version());
+            let in_flight = clock.request_began();
             async move {
                 let response = edge.oneshot(Arrival { request, peer }).await;
-                response.map(|response| {
-                    response.map(|body| EdgeBody {
-                        body,
-                        _in_flight: in_flight,
-                    })
-                })
+                response.map(|response| answer::put(response, version, clock, in_flight))
             }
         }
     });
     if is_h2 {
-        let connection = http2::Builder::new(TokioExecutor::new())
+        clock.speaks_h2();
+        let streams = Streams::new(limits.clone(), lifecycle.clone());
+        let connection = http2::Builder::new(streams)
             .timer(TokioTimer::new())
             .max_concurrent_streams(H2_STREAMS)
             .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
@@ -170,13 +165,7 @@ async fn drive<C, T>(
     let mut draining = pin!(lifecycle.reached(Stage::Draining));
     let mut ending = pin!(lifecycle.reached(Stage::Ending));
     let (mut retired, mut told) = (false, false);
-    // Half the shortest limit: a stalling peer outlives it by no more than half of it.
-    let tick = limits
-        .head_timeout
-        .min(limits.keepalive_idle)
-        .min(limits.write_idle)
-        / 2;
-    let mut looks = tokio::time::interval(tick.max(std::time::Duration::from_millis(10)));
+    let mut looks = tokio::time::interval(limits.look_every());
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     looks.reset();
     loop {
@@ -201,35 +190,6 @@ async fn drive<C, T>(
                 }
             },
         }
-    }
-}
-
-pin_project_lite::pin_project! {
-    /// The answer's body, telling the connection's clock when it has ended.
-    struct EdgeBody {
-        #[pin]
-        body: Body,
-        _in_flight: InFlight,
-    }
-}
-
-impl http_body::Body for EdgeBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

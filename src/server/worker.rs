@@ -16,7 +16,9 @@ use std::{
 
 use tokio::sync::{Notify, mpsc};
 
-use super::{Lifecycle, Limits, connection, connection::Edge, listener::Accepted};
+use super::{
+    Lifecycle, Limits, connection, connection::Edge, listener::Accepted, socket::Transport,
+};
 
 /// New connections on their way to one worker; the acceptor waits when a worker is this far behind.
 const HANDOVER: usize = 256;
@@ -168,7 +170,7 @@ fn spawn<S, E>(
     lifecycle: Lifecycle,
     live: Live,
 ) where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    S: Transport,
     E: Edge,
 {
     tokio::spawn(async move {

@@ -11,6 +11,7 @@ use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
+use super::coding::Coding;
 use crate::dialect::errors::{self, ErrorSignal};
 
 /// Errors are small; what lies beyond is passed on unread.
@@ -68,25 +69,21 @@ pub(super) fn is(headers: &HeaderMap, media_type: &str) -> bool {
 
 /// The body in clear text. SDKs ask for gzip and deflate, so vendors send their errors in them.
 pub(super) fn plain(headers: &HeaderMap, body: Vec<u8>) -> Option<Vec<u8>> {
-    let coding = headers
-        .get(header::CONTENT_ENCODING)
-        .map(|coding| coding.as_bytes().to_ascii_lowercase());
     let mut clear = Vec::new();
     // A truncated or damaged stream still gives what was decoded before the damage.
     let limit = MAX_ERROR as u64;
-    match coding.as_deref() {
-        None | Some(b"" | b"identity") => return Some(body),
-        Some(b"gzip" | b"x-gzip") => drop(
+    match Coding::of(headers)? {
+        Coding::Identity => return Some(body),
+        Coding::Gzip => drop(
             GzDecoder::new(body.as_slice())
                 .take(limit)
                 .read_to_end(&mut clear),
         ),
-        Some(b"deflate") => drop(
+        Coding::Deflate => drop(
             ZlibDecoder::new(body.as_slice())
                 .take(limit)
                 .read_to_end(&mut clear),
         ),
-        Some(_) => return None,
     }
     Some(clear)
 }

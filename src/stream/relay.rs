@@ -14,19 +14,23 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::watch::Watch;
+use super::{keepalive, skim::Skim, watch::Watch};
 use crate::{
-    body::BodyError,
+    body::{self, BodyError},
     budget::Reservation,
     call::Call,
-    dialect::{AnswerReader, ErrorKind, errors},
+    config::OnTruncated,
+    dialect::{ErrorKind, errors},
     server::Lifecycle,
 };
+
+/// Says in a stream what the header of this name says of a plain answer.
+const TRUNCATED: &str = "x-surgetank-truncated: true";
 
 /// What a body gives when it is polled.
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
@@ -52,7 +56,11 @@ pub struct Relay {
     reserved: Option<Reservation>,
     watch: Option<Watch>,
     /// Of an answer that is no stream.
-    reader: Option<AnswerReader>,
+    skim: Option<Skim>,
+    /// Bytes of the upstream's that were passed on.
+    passed: u64,
+    /// Whether it may still have to be said that the stream was cut by its token limit.
+    may_mark: bool,
     patience: Patience,
     last_piece: Instant,
     timer: Pin<Box<Sleep>>,
@@ -65,9 +73,7 @@ pub struct Relay {
 enum State {
     /// Pieces are passed on.
     Passing,
-    /// The error event is out.
-    Flushing(BodyError),
-    /// The connection has had a turn to write what it holds; aborts at the next poll.
+    /// The error event is out; aborts at the next poll.
     Aborting(BodyError),
     Ended,
 }
@@ -86,6 +92,7 @@ impl Relay {
         call: Arc<Call>,
     ) -> Self {
         let now = Instant::now();
+        let may_mark = call.route.policy.answers.on_truncated != OnTruncated::Ignore;
         let timer = Box::pin(tokio::time::sleep_until(
             patience.end_by.min(now + patience.idle),
         ));
@@ -94,7 +101,9 @@ impl Relay {
             held,
             reserved,
             watch,
-            reader: None,
+            skim: None,
+            passed: 0,
+            may_mark,
             patience,
             last_piece: now,
             timer,
@@ -104,15 +113,42 @@ impl Relay {
         }
     }
 
-    /// Goes on reading an answer that is no stream. `reader` has already seen what is held.
+    /// Goes on reading an answer that is no stream. `skim` has already seen what is held.
     #[must_use]
-    pub fn read_by(mut self, reader: Option<AnswerReader>) -> Self {
-        self.reader = reader;
+    pub fn skimmed_by(mut self, skim: Option<Skim>) -> Self {
+        self.skim = skim;
         self
     }
 
+    /// The piece as it leaves. All bytes of it are the upstream's, but for the comment that says that the
+    /// stream is cut: it stands before the terminator, where SDKs still read.
+    fn pass(&mut self, piece: Bytes) -> Frame<Bytes> {
+        let (start, len) = (self.passed, piece.len() as u64);
+        self.passed += len;
+        let cut = self.watch.as_ref().and_then(Watch::cut_at);
+        let Some(cut) = cut.filter(|_| self.may_mark) else {
+            return Frame::data(piece);
+        };
+        let at = if cut.before >= start {
+            cut.before
+        } else {
+            cut.behind
+        };
+        let at = at.checked_sub(start).filter(|at| *at <= len);
+        let Some(at) = at.and_then(|at| usize::try_from(at).ok()) else {
+            return Frame::data(piece);
+        };
+        self.may_mark = false;
+        let comment = keepalive::comment(TRUNCATED);
+        let mut marked = BytesMut::with_capacity(piece.len() + comment.len());
+        marked.extend_from_slice(&piece[..at]);
+        marked.extend_from_slice(&comment);
+        marked.extend_from_slice(&piece[at..]);
+        Frame::data(marked.freeze())
+    }
+
     /// The answer broke: says so in the stream where that is possible, and aborts.
-    fn break_off(&mut self, cx: &mut Context<'_>, error: BodyError) -> Polled {
+    fn break_off(&mut self, error: BodyError) -> Polled {
         tracing::warn!(
             request_id = self.call.id.as_str(),
             cause = error.cause(),
@@ -127,19 +163,14 @@ impl Relay {
                     error.for_caller(),
                     watch.next_sequence(),
                 );
-                self.state = State::Flushing(error);
+                self.state = State::Aborting(error);
                 Poll::Ready(Some(Ok(Frame::data(frame))))
             }
-            _ => self.flush_then_abort(cx, error),
+            _ => {
+                self.state = State::Ended;
+                Poll::Ready(Some(Err(error)))
+            }
         }
-    }
-
-    /// hyper flushes what it has when a body is pending, and drops it when a body fails: without this turn the caller
-    /// could lose events that had arrived whole, and even the head.
-    fn flush_then_abort(&mut self, cx: &mut Context<'_>, error: BodyError) -> Polled {
-        self.state = State::Aborting(error);
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     /// Whether the silence or the whole request has lasted too long; re-arms the timer otherwise.
@@ -168,7 +199,7 @@ impl Relay {
             if is_over {
                 return self.end();
             }
-            return self.break_off(cx, BodyError::Stopping);
+            return self.break_off(BodyError::Stopping);
         }
         let Poll::Ready(next) = Pin::new(&mut self.upstream).poll_frame(cx) else {
             let overdue = ready!(self.poll_overdue(cx));
@@ -176,21 +207,24 @@ impl Relay {
             if is_over {
                 return self.end();
             }
-            return self.break_off(cx, overdue);
+            return self.break_off(overdue);
         };
         match next {
             Some(Ok(frame)) => {
                 self.last_piece = Instant::now();
-                if let Some(data) = frame.data_ref() {
-                    self.see(data);
-                }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(match frame.into_data() {
+                    Ok(data) => {
+                        self.see(&data);
+                        self.pass(data)
+                    }
+                    Err(trailers) => trailers,
+                })))
             }
             // After the answer's own end nothing is lost, however the connection goes.
             Some(Err(_)) if self.watch.as_ref().is_some_and(Watch::has_said_its_end) => self.end(),
             None if self.watch.as_ref().is_some_and(Watch::is_complete) => self.end(),
-            Some(Err(error)) => self.break_off(cx, BodyError::Upstream(error)),
-            None if self.watch.is_some() => self.break_off(cx, BodyError::Incomplete),
+            Some(Err(error)) => self.break_off(BodyError::Upstream(error)),
+            None if self.watch.is_some() => self.break_off(BodyError::Incomplete),
             None => self.end(),
         }
     }
@@ -199,8 +233,8 @@ impl Relay {
         if let Some(watch) = &mut self.watch {
             watch.see(data);
         }
-        if let Some(reader) = &mut self.reader {
-            reader.see(data);
+        if let Some(skim) = &mut self.skim {
+            skim.see(data);
         }
     }
 
@@ -220,12 +254,11 @@ impl http_body::Body for Relay {
             State::Passing => {
                 this.state = State::Passing;
                 if let Some(piece) = this.held.pop_front() {
-                    return Poll::Ready(Some(Ok(Frame::data(piece))));
+                    return Poll::Ready(Some(Ok(this.pass(piece))));
                 }
                 this.reserved = None;
                 this.poll_upstream(cx)
             }
-            State::Flushing(error) => this.flush_then_abort(cx, error),
             State::Aborting(error) => Poll::Ready(Some(Err(error))),
             State::Ended => Poll::Ready(None),
         }
@@ -238,7 +271,7 @@ impl http_body::Body for Relay {
             State::Passing => {
                 self.watch.is_none() && self.held.is_empty() && self.upstream.is_end_stream()
             }
-            State::Flushing(_) | State::Aborting(_) => false,
+            State::Aborting(_) => false,
         }
     }
 
@@ -246,13 +279,8 @@ impl http_body::Body for Relay {
         if self.watch.is_some() || !matches!(self.state, State::Passing) {
             return SizeHint::default(); // an error event may still be added
         }
-        let held: u64 = self.held.iter().map(|piece| piece.len() as u64).sum();
-        let mut hint = self.upstream.size_hint();
-        if let Some(upper) = hint.upper() {
-            hint.set_upper(upper + held);
-        }
-        hint.set_lower(hint.lower() + held);
-        hint
+        let held = self.held.iter().map(Bytes::len).sum();
+        body::longer(self.upstream.size_hint(), held)
     }
 }
 
@@ -260,7 +288,7 @@ impl http_body::Body for Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         let of_stream = self.watch.as_ref().map(Watch::reading);
-        let reading = of_stream.or_else(|| self.reader.as_ref().map(AnswerReader::reading));
+        let reading = of_stream.or_else(|| self.skim.as_ref().map(Skim::reading));
         if let Some(reading) = reading {
             self.call.note_answer(reading);
         }

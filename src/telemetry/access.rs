@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,7 +12,10 @@ use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::Metrics;
+use super::{
+    Metrics,
+    trouble::{Event, Kind},
+};
 use crate::{
     body::{Body, BodyError},
     call::{Call, CallId, Journal},
@@ -42,9 +46,22 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome, in the order of declaration.
+    pub const ALL: [Self; 9] = [
+        Self::Served,
+        Self::Refused,
+        Self::Exhausted,
+        Self::Substituted,
+        Self::Limited,
+        Self::Failed,
+        Self::Broken,
+        Self::Abandoned,
+        Self::Rejected,
+    ];
+
     /// A label value.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Served => "served",
             Self::Refused => "refused",
@@ -192,6 +209,40 @@ impl Report {
 }
 
 impl Report {
+    /// What the status page remembers: requests that met trouble, also those that a retry has saved.
+    fn note_trouble(&self, outcome: Outcome) {
+        let journal = self.call.get().map(|call| call.journal().clone());
+        let failed = journal.as_ref().and_then(|journal| journal.failed.clone());
+        // A caller may leave for reasons of its own; after a failed try the wait was the reason.
+        let met_trouble = match outcome {
+            Outcome::Served | Outcome::Abandoned => failed.is_some(),
+            _ => true,
+        };
+        if !met_trouble {
+            return;
+        }
+        let gave_up = journal.as_ref().and_then(|journal| journal.gave_up);
+        let latest = journal
+            .as_ref()
+            .and_then(|journal| journal.upstream.as_ref());
+        let upstream = failed.as_ref().map(|failed| &failed.upstream);
+        let kind = Kind {
+            route: self.call.get().map(|call| call.route.name().to_owned()),
+            upstream: upstream.or(latest.map(|latest| &latest.name)).cloned(),
+            class: failed.as_ref().map(|failed| failed.class),
+            status: failed.as_ref().and_then(|failed| failed.status),
+            outcome,
+            reason: self.broken_by.or(gave_up),
+        };
+        let event = Event {
+            kind,
+            request: self.id,
+            tries: journal.as_ref().map_or(0, |journal| journal.attempts),
+            waited: journal.map_or(Duration::ZERO, |journal| journal.waited),
+        };
+        self.metrics.trouble.note(Instant::now(), event);
+    }
+
     /// What the upstream's answer told of itself. A name that no upstream has answered to is no label.
     fn count_answer(&self, call: &Call, journal: &Journal, upstream: &str) {
         let (Some(model), route) = (self.model(journal), call.route.name()) else {
@@ -227,6 +278,7 @@ impl Drop for Report {
         self.metrics.in_flight.dec();
         let outcome = self.final_outcome();
         self.count(outcome);
+        self.note_trouble(outcome);
         self.write(outcome);
     }
 }

@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use super::models::ModelNames;
+use super::trouble::TroubleLog;
 use crate::dialect::Usage;
 
 /// Seconds to the first byte: from a cached answer to a reasoning model's long silence.
@@ -87,6 +88,8 @@ pub struct Metrics {
     pub users: IntGauge,
     /// Handlers that panicked; anything above zero is a bug.
     pub panics: IntCounter,
+    /// What went wrong lately: no metric, but told to the same reader.
+    pub trouble: TroubleLog,
     /// Whether a changed configuration was put in force.
     config_reloads: IntCounterVec,
     /// Since when the configuration holds that is in force, in seconds since 1970.
@@ -211,6 +214,7 @@ impl Metrics {
             held_bytes: add.gauge("surgetank_held_bytes", "Bytes of bodies held in memory for retries.")?,
             users: add.gauge("surgetank_limited_users", "Users known to the limiter.")?,
             panics: add.counter("surgetank_panics_total", "Requests that ended in a panic of ours.")?,
+            trouble: TroubleLog::default(),
             config_reloads: add.counters(
                 "surgetank_config_reloads_total",
                 "Times that the configuration was read again; result=\"failure\" left the old one in force.",

@@ -7,6 +7,9 @@ mod access;
 pub mod logs;
 pub mod metrics;
 mod models;
+pub mod totals;
+pub mod trouble;
 
 pub use access::{Observed, Outcome, Report};
 pub use metrics::Metrics;
+pub use totals::Totals;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt};
-use surgetank::lane::{Outcome, QuotaReport};
+use surgetank::lane::{Measure, Outcome, QuotaReport};
 
 use super::scenario::{Fault, FaultKind, Hints, Vendor};
 
@@ -160,6 +160,7 @@ impl<'a> VendorState<'a> {
         if self.settings.by_the_minute {
             let reset = Duration::from_secs_f64(next_minute(now) - now);
             return vec![QuotaReport {
+                measure: Measure::Requests,
                 limit: self.settings.burst,
                 remaining,
                 reset,
@@ -169,6 +170,7 @@ impl<'a> VendorState<'a> {
         let reset =
             Duration::from_secs_f64((self.settings.burst - self.tokens).max(0.0) / self.rate(now));
         vec![QuotaReport {
+            measure: Measure::Requests,
             limit: self.settings.burst,
             remaining,
             reset,

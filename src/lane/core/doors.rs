@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use super::super::gate::Passage;
 use super::super::outcome::{RefuseReason, Refused, WaitReason};
 use super::super::patience::{Outlook, tellable};
-use super::super::queue::TicketId;
+use super::super::queue::{TicketId, UserKey};
 use super::super::quota::RetryToken;
+use super::super::report::QuotaLeft;
 use super::super::snapshot::Snapshot;
 use super::{Fate, LaneCore, SETTLE, Send, SendId, Ticket};
 
@@ -28,7 +29,7 @@ impl LaneCore {
     /// A copy of the lane's state for metrics and the status page.
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let now = self.clock.map_or(now, |clock| clock.max(now));
+        let now = self.clock(now);
         let reason = match self.door(now) {
             Door::Open { .. } => WaitReason::Idle,
             Door::Shut { reason, .. } => reason,
@@ -48,6 +49,22 @@ impl LaneCore {
             retry_tokens: self.quota.tokens(),
             counters: self.counters,
         }
+    }
+
+    /// The present, or the latest instant that the lane has seen.
+    pub(in crate::lane) fn clock(&self, now: Instant) -> Instant {
+        self.clock.map_or(now, |clock| clock.max(now))
+    }
+
+    /// Those who wait, and since when, in no order.
+    pub(in crate::lane) fn waiting_since(&self) -> impl Iterator<Item = (UserKey, Instant)> {
+        let waiting = self.queue.iter();
+        waiting.map(|(user, waiting)| (user, waiting.since))
+    }
+
+    /// What the vendor said is left of its quotas.
+    pub(in crate::lane) fn quotas(&self, now: Instant) -> Vec<QuotaLeft> {
+        self.pace.quotas(now)
     }
 
     /// The doors from the outside in. A probe is not held up by a window that the dead may fill.

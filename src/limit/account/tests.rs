@@ -42,7 +42,7 @@ fn all_limits_hold_and_the_one_with_the_longest_wait_is_told() {
     }
     let refusal = decide(&plan, &mut state, 0, SECOND).expect_err("both are used up");
     assert_eq!(refusal.rule, Some(1), "the day is longer than the minute");
-    assert_eq!(refusal.retry_after, DAY / 3 - Duration::from_secs(1));
+    assert_eq!(refusal.retry_after, Duration::from_secs(86_400 / 3 - 1));
     assert_eq!(refusal.spacing, DAY / 3);
     assert_eq!(refusal.by.as_str(), "rate");
 }

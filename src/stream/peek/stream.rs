@@ -17,11 +17,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Judging, failed, hint_of, served, signal_of};
 use crate::{
-    attempt::{Answer, Attempted, Cause},
+    attempt::{Answer, Attempted, Cause, Failure},
+    body::Body,
     budget::Reservation,
     dialect::{End, ErrorSignal, Meaning},
     retry::triage::{Outcome, Transport, triage},
-    stream::watch::Watch,
+    stream::{coding::Coding, watch::Watch},
 };
 
 /// How much of a stream is held at most. Responses repeat the whole request in their greeting, tools
@@ -33,6 +34,8 @@ struct Prefix {
     pieces: VecDeque<Bytes>,
     len: usize,
     reserved: Reservation,
+    /// Absent for a stream in a coding that is not read.
+    watch: Option<Watch>,
 }
 
 impl Prefix {
@@ -50,28 +53,48 @@ impl Judging<'_> {
     pub(super) async fn stream(&self, mut parts: Parts, mut body: Incoming) -> Attempted {
         // An error event may have to be added, so a declared length would be a promise we cannot keep.
         parts.headers.remove(header::CONTENT_LENGTH);
-        let readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
-        let hold = self.call.route.policy.stream.hold_preamble;
-        let is_wanted = |meaning: &Meaning| hold.is_zero() || !meaning.is_preamble();
-        let mut watch = Watch::new(self.call.dialect);
+        let reads_compressed = self.call.route.policy.answers.read_compressed;
+        let coding = Coding::of(&parts.headers)
+            .filter(|coding| reads_compressed || *coding == Coding::Identity);
         let mut prefix = Prefix {
             pieces: VecDeque::new(),
             len: 0,
             reserved: self.with.budget.open(),
+            watch: coding.map(|coding| Watch::new(self.call.dialect, coding)),
         };
+        let error = self.read_prefix(&mut body, &mut prefix).await?;
+        if let Some(watch) = &mut prefix.watch {
+            watch.rest();
+        }
+        let relay = self.relay(body, prefix.pieces, Some(prefix.reserved), prefix.watch);
+        let response = Response::from_parts(parts, relay.boxed_unsync());
+        Ok(match error {
+            None => served(response),
+            Some(signal) => stream_error(response, &signal),
+        })
+    }
+
+    /// Holds the stream's beginning until content shows in it, or an error, which is given.
+    async fn read_prefix(
+        &self,
+        body: &mut Incoming,
+        prefix: &mut Prefix,
+    ) -> Result<Option<ErrorSignal>, Failure> {
+        let hold = self.call.route.policy.stream.hold_preamble;
+        let is_wanted = |meaning: &Meaning| hold.is_zero() || !meaning.is_preamble();
         let mut until = self.timer.at;
         loop {
             let Ok(frame) = timeout_at(until, body.frame()).await else {
                 if prefix.len == 0 {
                     return Err(self.timer.failure());
                 }
-                break; // held long enough
+                return Ok(None); // held long enough
             };
             let data = match frame {
-                None if readable || prefix.len == 0 => {
+                None if prefix.watch.is_some() || prefix.len == 0 => {
                     return Err(failed(Transport::BodyCut, Cause::EmptyStream));
                 }
-                None => break,
+                None => return Ok(None),
                 Some(Err(_)) => return Err(failed(Transport::BodyCut, Cause::Cut)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => data,
@@ -82,25 +105,15 @@ impl Judging<'_> {
                 until = until.min(self.release_at(Instant::now() + hold));
             }
             let has_room = prefix.hold(data.clone());
-            if !readable {
-                break; // compressed: passed on unread
-            }
-            match watch.find(data, is_wanted) {
-                None if has_room => {}
-                Some(Meaning::Error(signal) | Meaning::End(End::Failed(signal))) => {
-                    return Ok(self.stream_error(parts, body, prefix, watch, &signal));
+            let watch = prefix.watch.as_mut().filter(|watch| !watch.is_blind());
+            match watch.map(|watch| watch.find(&data, is_wanted)) {
+                Some(None) if has_room => {}
+                Some(Some(Meaning::Error(signal) | Meaning::End(End::Failed(signal)))) => {
+                    return Ok(Some(signal));
                 }
-                None | Some(_) => break,
+                Some(_) | None => return Ok(None),
             }
         }
-        watch.rest();
-        let relay = self.relay(
-            body,
-            prefix.pieces,
-            Some(prefix.reserved),
-            readable.then_some(watch),
-        );
-        Ok(served(Response::from_parts(parts, relay.boxed_unsync())))
     }
 
     /// When the preamble leaves, content or not. Before a notice is given it is the better word: it has the real head.
@@ -109,26 +122,16 @@ impl Judging<'_> {
         let begins = self.call.late.filter(|_| !is_begun).map(|plan| plan.at);
         begins.map_or(held_until, |at| held_until.min(at))
     }
+}
 
-    /// An error where content should be: triaged as if the status had said it.
-    fn stream_error(
-        &self,
-        parts: Parts,
-        body: Incoming,
-        prefix: Prefix,
-        mut watch: Watch,
-        signal: &ErrorSignal,
-    ) -> Answer {
-        watch.rest();
-        let hint = hint_of(&parts.headers, Some(signal));
-        let relay = self.relay(body, prefix.pieces, Some(prefix.reserved), Some(watch));
-        let verdict = triage(&Outcome::StreamError {
-            signal: signal_of(signal.kind),
-        });
-        Answer {
-            response: Response::from_parts(parts, relay.boxed_unsync()),
-            verdict,
-            hint,
-        }
+/// An error where content should be: triaged as if the status had said it.
+fn stream_error(response: Response<Body>, signal: &ErrorSignal) -> Answer {
+    let verdict = triage(&Outcome::StreamError {
+        signal: signal_of(signal.kind),
+    });
+    Answer {
+        hint: hint_of(response.headers(), Some(signal)),
+        response,
+        verdict,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use http::{HeaderValue, Response, StatusCode, header, response::Parts};
+use http::{HeaderValue, Response, StatusCode, response::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -12,9 +12,10 @@ use super::{Judging, failed, served};
 use crate::{
     attempt::{Answer, Attempted, Cause},
     body,
-    dialect::{AnswerReader, Endpoint},
+    config::OnTruncated,
+    dialect::Endpoint,
     retry::triage::Transport,
-    stream::inspect,
+    stream::{inspect, skim::Skim},
 };
 
 /// The largest plain answer that is held until it is whole.
@@ -39,18 +40,21 @@ impl Judging<'_> {
     }
 
     /// Reads what a plain answer tells of itself, where it is one that does.
-    fn reader(&self, parts: &Parts) -> Option<AnswerReader> {
-        let is_readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
-        (is_readable && self.costs_tokens(parts)).then(|| AnswerReader::new(self.call.dialect))
+    fn skim(&self, parts: &Parts) -> Option<Skim> {
+        let reads_compressed = self.call.route.policy.answers.read_compressed;
+        self.costs_tokens(parts)
+            .then(|| Skim::new(self.call.dialect, &parts.headers, reads_compressed))
+            .flatten()
     }
 
     /// What a whole answer tells is known before its head leaves. One that its token limit has cut is
     /// marked: it looks like any other, and is not one.
-    fn note_whole(&self, parts: &mut Parts, reader: Option<&AnswerReader>) {
-        let Some(reading) = reader.map(AnswerReader::reading) else {
+    fn note_whole(&self, parts: &mut Parts, skim: Option<&Skim>) {
+        let Some(reading) = skim.map(Skim::reading) else {
             return;
         };
-        if reading.is_truncated() {
+        let marks = self.call.route.policy.answers.on_truncated != OnTruncated::Ignore;
+        if marks && reading.is_truncated() {
             parts
                 .headers
                 .insert("x-surgetank-truncated", HeaderValue::from_static("true"));
@@ -60,10 +64,10 @@ impl Judging<'_> {
 
     /// Passes an answer on as it comes.
     pub(super) fn passing(&self, parts: Parts, body: Incoming) -> Answer {
-        let reader = self.reader(&parts);
+        let skim = self.skim(&parts);
         let relay = self
             .relay(body, VecDeque::new(), None, None)
-            .read_by(reader);
+            .skimmed_by(skim);
         served(Response::from_parts(parts, relay.boxed_unsync()))
     }
 
@@ -71,7 +75,7 @@ impl Judging<'_> {
     pub(super) async fn whole(&self, mut parts: Parts, mut body: Incoming) -> Attempted {
         let commit_at = self.timer.at.min(Instant::now() + WHOLE_TIME);
         let (mut reserved, mut held, mut len) = (self.with.budget.open(), VecDeque::new(), 0);
-        let mut reader = self.reader(&parts);
+        let mut skim = self.skim(&parts);
         loop {
             // Too slow to hold on: the caller gets what there is.
             let Ok(frame) = timeout_at(commit_at, body.frame()).await else {
@@ -80,15 +84,15 @@ impl Judging<'_> {
             match frame {
                 None => {
                     let whole = body::joined(held);
-                    self.note_whole(&mut parts, reader.as_ref());
+                    self.note_whole(&mut parts, skim.as_ref());
                     return Ok(served(Response::from_parts(parts, body::full(whole))));
                 }
                 Some(Err(_)) => return Err(failed(Transport::BodyCut, Cause::Cut)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         len += data.len();
-                        if let Some(reader) = &mut reader {
-                            reader.see(&data);
+                        if let Some(skim) = &mut skim {
+                            skim.see(&data);
                         }
                         let fits = len <= MAX_WHOLE && reserved.grow(data.len());
                         held.push_back(data);
@@ -98,7 +102,7 @@ impl Judging<'_> {
                     }
                     // Trailers need the framing they came in.
                     Err(trailers) => {
-                        self.note_whole(&mut parts, reader.as_ref());
+                        self.note_whole(&mut parts, skim.as_ref());
                         let data = body::joined(held);
                         let whole =
                             body::with_trailers(data, trailers.into_trailers().unwrap_or_default());
@@ -107,7 +111,9 @@ impl Judging<'_> {
                 },
             }
         }
-        let relay = self.relay(body, held, Some(reserved), None).read_by(reader);
+        let relay = self
+            .relay(body, held, Some(reserved), None)
+            .skimmed_by(skim);
         Ok(served(Response::from_parts(parts, relay.boxed_unsync())))
     }
 }

@@ -2,6 +2,7 @@
 
 mod caller;
 mod folder;
+mod h2;
 mod message;
 mod origin;
 mod requests;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub(crate) use caller::Caller;
 pub(crate) use folder::Folder;
+pub(crate) use h2::{H2Caller, read as read_h2};
 pub(crate) use message::{Answer, End, Head};
 pub(crate) use origin::{Origin, OriginConnection, Play, Seen, chunked};
 pub(crate) use requests::{Request, Tongue};

@@ -51,9 +51,12 @@ impl Origin {
     }
 
     pub(crate) async fn accept(&self) -> OriginConnection {
-        let (stream, _) = soon("a connection from the proxy", self.listener.accept())
-            .await
-            .expect("accepted");
+        soon("a connection from the proxy", self.accept_at_last()).await
+    }
+
+    /// As [`Origin::accept`], however long it takes.
+    pub(crate) async fn accept_at_last(&self) -> OriginConnection {
+        let (stream, _) = self.listener.accept().await.expect("accepted");
         OriginConnection {
             wire: Wire::new(stream),
         }
@@ -130,6 +133,11 @@ impl Drop for Serving {
 }
 
 impl OriginConnection {
+    /// The next request, or the end of the connection.
+    pub(crate) async fn next_request(&mut self) -> Option<Seen> {
+        next_request(&mut self.wire).await
+    }
+
     /// The next whole request.
     pub(crate) async fn request(&mut self) -> Seen {
         let seen = next_request(&mut self.wire).await.expect("a request");

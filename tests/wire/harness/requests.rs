@@ -192,6 +192,18 @@ impl Request {
             .header("x-lab-script", script)
     }
 
+    /// The same for a client that makes its own frames.
+    pub(crate) fn http(&self) -> (http::Request<()>, bytes::Bytes) {
+        let mut request = http::Request::builder()
+            .method(self.method.as_str())
+            .uri(format!("http://app{}", self.target));
+        for (name, value) in self.fields.iter().filter(|(name, _)| name != "host") {
+            request = request.header(name, value);
+        }
+        let head = request.body(()).expect("a request");
+        (head, self.body.clone().into())
+    }
+
     /// The head alone.
     pub(crate) fn head(&self) -> String {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
