@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     deadline::Deadline,
     dialect::{Ask, Dialect, Reading, Usage, Vendor},
-    lane::{Lane, RetryRight},
+    lane::{Lane, RetryRight, Waits},
     limit::identity::UserKey,
     payload::Payload,
     route::Route,
@@ -91,8 +91,16 @@ pub struct Circumstances {
 pub struct Journal {
     /// Requests that were started towards an upstream.
     pub attempts: u32,
-    /// Time spent waiting on purpose: backoff, hints, limits.
+    /// Time spent waiting on purpose: the sum of the four below.
     pub waited: Duration,
+    /// For the user's own limit.
+    pub limit_waits: Duration,
+    /// Between attempts, by our own backoff.
+    pub backoff_waits: Duration,
+    /// Between attempts, because the server said so.
+    pub hint_waits: Duration,
+    /// In lanes, by reason.
+    pub lane_waits: Waits,
     /// The upstream of the latest attempt.
     pub upstream: Option<Arc<Upstream>>,
     /// The triage class of the latest attempt.

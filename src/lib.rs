@@ -12,7 +12,7 @@
 //! |---|---|
 //! | [`server`] | listeners, workers, connections and their timers, the guard against ambiguous heads |
 //! | [`rescue`] | the edge: everything below it may fail, everything above it is a response |
-//! | [`reception`], [`route`], [`identity`], [`payload`], [`deadline`] | from a message to a [`call::Call`] |
+//! | [`auth`], [`reception`], [`route`], [`identity`], [`payload`], [`deadline`] | from a message to a [`call::Call`] |
 //! | [`limit`] | a user's own limits |
 //! | [`fallback`] | the chain of targets and the friendly reply |
 //! | [`retry`] | triage, backoff, hints and the layer that repeats attempts |
@@ -39,6 +39,7 @@
 pub mod admin;
 pub mod app;
 pub mod attempt;
+pub mod auth;
 pub mod body;
 pub mod budget;
 pub mod call;

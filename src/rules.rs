@@ -14,7 +14,8 @@ use arc_swap::{ArcSwap, Guard};
 use secrecy::SecretString;
 
 use crate::{
-    config::{self, BaseUrl, Config, Credential, Environment},
+    auth::Tokens,
+    config::{self, BaseUrl, Config, Credential, Environment, TokenError},
     lane::layer::Lanes,
     route::{RouteError, Routes},
     upstream::Upstream,
@@ -29,6 +30,9 @@ pub enum RulesError {
     /// A limit cannot be counted, or users cannot be told apart as configured.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// The tokens of callers or operators are not there.
+    #[error("a token cannot be had: {0}")]
+    Token(#[from] TokenError),
 }
 
 /// One version of the rules. Never changes; a reload makes another one.
@@ -38,6 +42,10 @@ pub struct Rules {
     pub routes: Routes,
     /// In the order of the configuration.
     pub upstreams: Arc<[Arc<Upstream>]>,
+    /// Who may call; everybody, where there are none.
+    pub callers: Option<Arc<Tokens>>,
+    /// Who may change something through the operator's port; nobody, where there are none.
+    pub operators: Option<Tokens>,
     /// The largest body that is held for a retry.
     pub hold_at_most: usize,
     /// How the process ends.
@@ -69,9 +77,15 @@ impl Rules {
             .map(resolve)
             .collect::<Result<_, RulesError>>()?;
         let routes = Routes::new(config, &upstreams, env, before.map(|rules| &rules.routes))?;
+        let callers = config.auth.as_ref();
+        let callers = callers.map(|auth| Tokens::of_callers(auth, env).map(Arc::new));
+        let operators = config.admin_token.as_ref();
+        let operators = operators.map(|source| Tokens::of_operators(source, env));
         Ok(Self {
             routes,
             upstreams,
+            callers: callers.transpose()?,
+            operators: operators.transpose()?,
             hold_at_most: config.replay.per_request,
             shutdown: config.shutdown.clone(),
             numbers,

@@ -6,6 +6,7 @@
 //! | `/metrics` | Prometheus |
 //! | `/healthz` | 200 while the process lives |
 //! | `/readyz` | 200 while it accepts, 503 once it is stopping |
+//! | `POST /api/reload` | reads the configuration again; takes a token, as everything does that changes something |
 //! | `/api/state` | JSON: what is wrong and whose fault it is, what each lane does, the last fifteen minutes |
 //! | `/api/events` | the same as server-sent events, one a second |
 //!
@@ -13,6 +14,7 @@
 //! and a flood here meets its own worker.
 
 mod events;
+mod guard;
 pub mod headline;
 pub mod history;
 mod lanes;
@@ -30,8 +32,9 @@ use axum::{
     Router,
     extract::State,
     http::{Request, StatusCode, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
@@ -42,7 +45,8 @@ use crate::{
     app::Arrival,
     body::{Body, BodyError},
     budget::Budget,
-    lane::{WaitReason, layer::Lanes},
+    lane::layer::Lanes,
+    reload::Bell,
     rules::RulesInForce,
     server::{Fleet, Lifecycle, Stage},
     telemetry::Metrics,
@@ -53,6 +57,8 @@ use lanes::LaneView;
 
 /// How often the counters are read into the history while nobody looks.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+pub use guard::Guard;
 
 /// What the admin endpoints look at.
 #[derive(Clone, Debug)]
@@ -69,6 +75,10 @@ pub struct Admin {
     pub lanes: Lanes,
     /// The names behind the numbers in the lanes' keys, and the limiters, which know the users.
     pub rules: RulesInForce,
+    /// Who may do what here.
+    pub guard: Guard,
+    /// What to ring for a look at the configuration.
+    pub reload_bell: Bell,
     /// When the process began to serve.
     pub started: Instant,
     /// The last fifteen minutes.
@@ -107,23 +117,37 @@ impl Admin {
 
 /// The endpoints as a service for connections.
 #[derive(Clone, Debug)]
-pub struct AdminEdge(Router);
+pub struct AdminEdge {
+    router: Router,
+    guard: Guard,
+}
 
 impl AdminEdge {
     /// Builds the router.
     #[must_use]
     pub fn new(admin: Admin) -> Self {
+        let guard = admin.guard.clone();
         let broadcast = Broadcast::new(admin.clone());
         let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(async || "alive\n"))
             .route("/readyz", get(ready))
             .route("/api/state", get(state))
-            .with_state(admin)
+            .with_state(admin.clone())
             .merge(events::router(broadcast))
-            .merge(page::router());
-        Self(router)
+            .merge(page::router())
+            .merge(changes(admin));
+        Self { router, guard }
     }
+}
+
+/// Everything that changes something. Whatever is added here is behind the token.
+fn changes(admin: Admin) -> Router {
+    let guard = admin.guard.clone();
+    Router::new()
+        .route("/api/reload", post(reload))
+        .with_state(admin)
+        .route_layer(from_fn_with_state(guard, guard::operators_only))
 }
 
 impl Service<Arrival> for AdminEdge {
@@ -137,16 +161,30 @@ impl Service<Arrival> for AdminEdge {
 
     fn call(&mut self, arrival: Arrival) -> Self::Future {
         let (parts, body) = arrival.request.into_parts();
+        if let Err(refusal) = self.guard.visitor(&parts) {
+            return Box::pin(std::future::ready(Ok(in_memory(refusal.into_response()))));
+        }
         let answering = self
-            .0
+            .router
             .clone()
             .oneshot(Request::from_parts(parts, axum::body::Body::new(body)));
-        Box::pin(async move {
-            let answered = answering.await?;
-            // What axum answers with here is in memory and cannot fail.
-            Ok(answered.map(|body| body.map_err(|_| BodyError::Incomplete).boxed_unsync()))
-        })
+        Box::pin(async move { Ok(in_memory(answering.await?)) })
     }
+}
+
+/// What axum answers with here is in memory and cannot fail.
+fn in_memory(answered: Response) -> http::Response<Body> {
+    answered.map(|body| body.map_err(|_| BodyError::Incomplete).boxed_unsync())
+}
+
+/// The look itself happens elsewhere and soon; the log and the metrics tell what came of it.
+async fn reload(State(admin): State<Admin>) -> Response {
+    admin.reload_bell.ring();
+    (
+        StatusCode::ACCEPTED,
+        "the configuration will be read again\n",
+    )
+        .into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
@@ -173,32 +211,14 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         .into_response()
 }
 
-/// Sums the lanes by upstream: a label a lane would let callers make series by inventing models.
 fn refresh_lanes(admin: &Admin) {
-    admin.metrics.lanes.reset();
+    let families = &admin.metrics.lanes;
+    families.begin_refresh();
     let rules = admin.rules.now();
-    for (key, lane) in admin.lanes.table().snapshots() {
-        let Some(upstream) = rules.upstream(key.upstream) else {
-            continue;
-        };
-        let gauge = |what| {
-            admin
-                .metrics
-                .lanes
-                .with_label_values(&[upstream.name.as_ref(), what])
-        };
-        let held = matches!(
-            lane.reason,
-            WaitReason::Gate | WaitReason::Probe | WaitReason::Breaker
-        );
-        gauge("lanes").inc();
-        gauge("held").add(f64::from(u8::from(held)));
-        gauge("waiting").add(lane.waiting as f64);
-        gauge("live").add(lane.live as f64);
-        if let Some(pace) = lane.pace {
-            let slowest = gauge("pace_per_second");
-            let known = slowest.get();
-            slowest.set(if known > 0.0 { known.min(pace) } else { pace });
+    for (key, lane) in admin.lanes.table().lanes() {
+        if let Some(upstream) = rules.upstream(key.upstream) {
+            let labels = [upstream.name.as_ref(), lane.label().as_str()];
+            families.refresh(labels, &lane.snapshot(), &lane.take_closed());
         }
     }
 }

@@ -21,21 +21,24 @@ use std::time::Duration;
 use doors::Door;
 use rand::Rng;
 use slab::Slab;
+use times::Times;
 use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::gate::Gate;
-use super::outcome::{Outcome, Refused, WaitReason};
+use super::outcome::{Change, Outcome, Refused, WaitReason};
 use super::pace::{EpochId, Pace};
 use super::queue::{FairQueue, TicketId, UserKey};
 use super::quota::{RetryClass, RetryQuota, RetryToken};
 use super::report::QuotaReport;
 use super::settings::LaneSettings;
 use super::snapshot::Counters;
+use super::waits::Waits;
 use super::window::Window;
 
 mod doors;
 mod fates;
+mod times;
 mod types;
 
 pub use types::{Admission, Next, Release, SendId, Ticket};
@@ -71,12 +74,15 @@ pub struct LaneCore {
     /// The latest instant seen: callers on several threads may report slightly out of order.
     clock: Option<Instant>,
     counters: Counters,
+    times: Times,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     ticket: Ticket,
     since: Instant,
+    /// The lane's own sum when it came.
+    before: Waits,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +136,7 @@ impl LaneCore {
             draining: false,
             clock: None,
             counters: Counters::default(),
+            times: Times::default(),
             settings,
         }
     }
@@ -162,6 +169,7 @@ impl LaneCore {
                 ticket: None,
                 send,
                 probe,
+                waits: Waits::default(),
             }));
         }
         self.enqueue(now, user, ticket).map(Admission::Queued)
@@ -176,17 +184,21 @@ impl LaneCore {
     ) -> Result<TicketId, Refused> {
         let now = self.advance(now);
         if let Some(reason) = self.refusal(now, &ticket) {
-            return Err(self.refuse(now, &ticket, reason));
+            return Err(self.refuse(now, &ticket, reason, Waits::default()));
         }
         let place = ticket.place();
         let wait = self.outlook(now, self.queue.ahead_of(user, place)).wait();
         if now + wait >= ticket.gives_up() {
-            return Err(self.refuse(now, &ticket, ticket.gives_up_for()));
+            return Err(self.refuse(now, &ticket, ticket.gives_up_for(), Waits::default()));
         }
-        let waiting = Waiting { ticket, since: now };
+        let waiting = Waiting {
+            ticket,
+            since: now,
+            before: self.times.waited,
+        };
         let id = match self.queue.push(user, place, ticket.cost, waiting) {
             Ok(id) => id,
-            Err(reason) => return Err(self.refuse(now, &ticket, reason)),
+            Err(reason) => return Err(self.refuse(now, &ticket, reason, Waits::default())),
         };
         self.expiries.insert((ticket.gives_up(), id));
         Ok(id)
@@ -198,6 +210,7 @@ impl LaneCore {
         if let Some((id, refused)) = self.expire(now) {
             return Next::Expired(id, refused);
         }
+        self.times.waiting_for = None;
         if self.queue.is_empty() {
             return Next::Wait {
                 until: None,
@@ -208,13 +221,14 @@ impl LaneCore {
             Door::Open { probe } => match self.queue.pop() {
                 Some((id, _, waiting)) => {
                     self.expiries.remove(&(waiting.ticket.gives_up(), id));
-                    self.counters
-                        .waited(now.saturating_duration_since(waiting.since));
+                    let waits = self.times.waited.since(&waiting.before);
+                    self.counters.waited(waits.total());
                     let send = self.send(now, waiting.ticket.retry, probe, true, rng);
                     Next::Release(Release {
                         ticket: Some(id),
                         send,
                         probe,
+                        waits,
                     })
                 }
                 None => Next::Wait {
@@ -223,6 +237,7 @@ impl LaneCore {
                 },
             },
             Door::Shut { until, reason } => {
+                self.times.waiting_for = Some(reason);
                 let gives_up = self.expiries.first().map(|(at, _)| *at);
                 let until = [until, gives_up, self.settles(reason)]
                     .into_iter()
@@ -262,6 +277,7 @@ impl LaneCore {
     }
 
     /// The answer to a request began, or will never come. Reported once; later reports are ignored.
+    /// Returns what that changes for everybody.
     pub fn on_result<R: Rng + ?Sized>(
         &mut self,
         now: Instant,
@@ -269,46 +285,20 @@ impl LaneCore {
         outcome: Outcome,
         reports: &[QuotaReport],
         rng: &mut R,
-    ) {
+    ) -> Option<Change> {
         let now = self.advance(now);
         self.pace.on_report(now, reports);
-        let Some(send) = self.find(id) else { return };
+        let send = self.find(id)?;
         if matches!(send.fate, Fate::Taken | Fate::Lost) {
-            return;
+            return None;
         }
         self.counters.result(outcome);
         let probe = self.probe == Some(id);
-        match outcome {
-            Outcome::Served => {
-                self.quota.on_served(send.retry);
-                self.gate.on_served(send.sent_at);
-                self.taken(now, id);
-            }
-            Outcome::Refused => self.taken(now, id),
-            Outcome::Exhausted => {
-                self.exhausted_until = Some(now + self.settings.exhausted_for);
-                self.taken(now, id);
-            }
-            Outcome::Throttled { hint } => self.throttled(now, id, hint, rng),
-            Outcome::Overloaded { hint } => {
-                if let Some(hint) = hint {
-                    self.gate.hold_for_hint(now, hint);
-                }
-                self.window.on_overloaded(now, send.sent_at, self.held);
-                self.failed(now, id, rng);
-            }
-            Outcome::Faulty { timed_out } => {
-                if timed_out {
-                    self.window.on_overloaded(now, send.sent_at, self.held);
-                }
-                self.failed(now, id, rng);
-            }
-            Outcome::ConnectFailed => self.failed(now, id, rng),
-            Outcome::Abandoned => self.lost(now, id),
-        }
+        let change = self.judge(now, id, send, outcome, rng);
         if probe {
             self.verdict(now);
         }
+        change.map(|kind| self.change(now, kind))
     }
 
     /// A released request has ended: its body was read to the end, broke, or its caller left. Its place is free.

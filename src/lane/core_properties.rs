@@ -46,7 +46,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// What an observer outside knows, and what must hold at every release.
 #[derive(Default)]
 struct Observer {
-    waiting: std::collections::HashMap<TicketId, Ticket>,
+    waiting: std::collections::HashMap<TicketId, (Ticket, Instant)>,
     live: Vec<(Release, Option<Outcome>)>,
     promised: Option<Instant>,
     probe: Option<(SendId, Instant)>,
@@ -60,10 +60,15 @@ struct Observer {
 impl Observer {
     fn watch(&mut self, bench: &Bench) -> Result<(), TestCaseError> {
         for release in &bench.released[self.seen..] {
-            let ticket = self
+            let (ticket, since) = self
                 .waiting
                 .remove(&release.ticket.expect("all of them waited"))
                 .expect("it was waiting");
+            prop_assert_eq!(
+                release.waits.total(),
+                bench.now - since,
+                "a wait without a reason"
+            );
             prop_assert!(bench.now < ticket.gives_up(), "released after its time");
             prop_assert!(
                 self.promised.is_none_or(|promised| bench.now >= promised),
@@ -85,8 +90,13 @@ impl Observer {
         }
         self.seen = bench.released.len();
         for (id, refused) in &bench.expired[self.gone..] {
-            let ticket = self.waiting.remove(id).expect("it was waiting");
+            let (ticket, since) = self.waiting.remove(id).expect("it was waiting");
             prop_assert!(bench.now >= ticket.gives_up());
+            prop_assert_eq!(
+                refused.waits.total(),
+                bench.now - since,
+                "a wait without a reason"
+            );
             self.spent -= refused
                 .retry
                 .map_or(0.0, |token| f64::from(token.class.cost()));
@@ -153,7 +163,7 @@ impl Observer {
         // Polled only after it is known to the observer.
         match bench.core.enqueue(bench.now, user, ticket) {
             Ok(id) => {
-                self.waiting.insert(id, ticket);
+                self.waiting.insert(id, (ticket, bench.now));
             }
             Err(refused) => {
                 self.spent -= refused
@@ -169,7 +179,7 @@ impl Observer {
         ids.sort_unstable();
         let id = ids[index.index(ids.len())];
         assert!(bench.core.cancel(bench.now, id));
-        let ticket = self.waiting.remove(&id).expect("just found");
+        let (ticket, _) = self.waiting.remove(&id).expect("just found");
         self.spent -= ticket
             .retry
             .map_or(0.0, |token| f64::from(token.class.cost()));

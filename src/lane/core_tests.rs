@@ -405,6 +405,61 @@ fn a_released_request_that_is_never_sent_gives_everything_back() {
 }
 
 #[test]
+fn every_wait_is_told_by_its_reason_and_so_is_the_time_behind_closed_doors() {
+    let mut bench = bench();
+    bench.ask(1).expect("taken");
+    bench.fail(
+        bench.last().send,
+        Outcome::Throttled {
+            hint: Some(Duration::from_secs(5)),
+        },
+    );
+    bench.pass(Duration::from_secs(2));
+    bench.ask(2).expect("taken");
+    bench.ask(3).expect("taken");
+    let asked = bench.now;
+    while !bench.last().probe {
+        bench.run(Duration::from_millis(100));
+    }
+    let left = bench.released.len();
+    let gate = bench.last().waits.get(WaitReason::Gate);
+    assert_eq!(gate, bench.last().waits.total());
+    assert!(gate >= Duration::from_secs(3) && gate <= bench.now - asked);
+    bench.run(Duration::from_secs(1));
+    assert!(
+        bench.released.len() > left,
+        "the probe is taken for accepted"
+    );
+    let waits = bench.last().waits;
+    assert_eq!(waits.get(WaitReason::Gate), gate);
+    assert_eq!(waits.get(WaitReason::Probe), SETTLE);
+    let closed = bench.core.take_closed(bench.now);
+    assert_eq!(closed.get(WaitReason::Gate), gate + Duration::from_secs(2));
+    assert_eq!(closed.get(WaitReason::Probe), SETTLE);
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(
+        bench.core.take_closed(bench.now).total(),
+        Duration::ZERO,
+        "taken, and open since"
+    );
+}
+
+#[test]
+fn a_refusal_tells_what_was_waited_for() {
+    let mut bench = bench();
+    bench.ask(1).expect("taken");
+    let hint = Some(Duration::from_secs(50));
+    bench.fail(bench.last().send, Outcome::Throttled { hint });
+    let hasty = Ticket {
+        patience_until: bench.now + Duration::from_secs(9),
+        ..bench.ticket()
+    };
+    let refused = bench.ask_with(2, hasty).expect_err("closed for longer");
+    assert_eq!(refused.waiting_for, WaitReason::Gate);
+    assert_eq!(refused.waits.total(), Duration::ZERO, "told on arrival");
+}
+
+#[test]
 fn a_clock_that_steps_back_is_not_followed() {
     let mut bench = bench();
     bench.ask(1).expect("taken");

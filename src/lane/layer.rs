@@ -18,51 +18,63 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::{
-    Lane, LaneKey, LaneSettings, LaneTable, Outcome, Permit, QuotaReport, RefuseReason, Refused,
-    Request, UserKey, headers::quota_reports, shown_name,
+    Label, Lane, LaneKey, LaneSettings, LaneTable, Outcome, Request, UserKey,
+    headers::quota_reports, notes::Notes,
 };
 use crate::{
     attempt::{Answer, Attempted, Cause, Failure},
     body,
     call::{Attempt, Call},
     config,
-    retry::{
-        hints::Hint,
-        triage::{Class, Verdict},
-    },
+    retry::{hints::Hint, triage::Class},
     route::Route,
     rules::{self, Rules},
     stream::late::What,
-    telemetry::Metrics,
+    telemetry::{Metrics, ModelNames},
     upstream::Upstream,
 };
 
 /// The lanes of the process, and how a call finds its own.
 #[derive(Clone, Debug, Default)]
-pub struct Lanes(Arc<LaneTable>);
+pub struct Lanes {
+    table: Arc<LaneTable>,
+    names: ModelNames,
+}
 
 impl Lanes {
+    /// No lanes yet; they will be called as `names` allows.
+    #[must_use]
+    pub fn new(names: ModelNames) -> Self {
+        Self {
+            table: Arc::default(),
+            names,
+        }
+    }
+
     /// The lane of one call on one upstream: the vendor counts by credential and model.
     #[must_use]
     pub fn of(&self, call: &Call, upstream: &Upstream) -> Arc<Lane> {
+        let model = upstream.model.as_deref().or(call.ask.model.as_deref());
         let key = LaneKey {
             upstream: upstream.number,
             credential: credential(call, upstream),
-            model: model(call, upstream),
+            model: hashed(model),
         };
-        let name = || model_name(call, upstream).and_then(shown_name);
-        let settings = settings(&call.route, upstream);
-        self.0.lane_named(key, &settings, name)
+        self.table.lane(key, || {
+            let label = Label::new(self.names.clone(), model);
+            (settings(&call.route, upstream), label)
+        })
     }
 
     /// Goes on under new rules: what was learned of upstreams that are still there stays, with their new
     /// settings; what was learned of others is forgotten.
     pub fn follow(&self, before: &Rules, now: &Rules) {
-        self.0.retain(|key| now.upstream(key.upstream).is_some());
+        self.table
+            .retain(|key| now.upstream(key.upstream).is_some());
         let old = rules::lane_settings(before);
         for (number, settings) in rules::lane_settings(now) {
             if old.get(&number) != Some(&settings) {
-                self.0.retune(number, &settings);
+                self.table.retune(number, &settings);
             }
         }
     }
@@ -70,7 +82,7 @@ impl Lanes {
     /// All of them, for the operator.
     #[must_use]
     pub fn table(&self) -> &LaneTable {
-        &self.0
+        &self.table
     }
 }
 
@@ -99,14 +111,10 @@ fn credential(call: &Call, upstream: &Upstream) -> u128 {
         .fold(0, |print, byte| print << 8 | u128::from(*byte))
 }
 
-fn model(call: &Call, upstream: &Upstream) -> u64 {
+fn hashed(model: Option<&str>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    model_name(call, upstream).hash(&mut hasher);
+    model.hash(&mut hasher);
     hasher.finish()
-}
-
-fn model_name<'a>(call: &'a Call, upstream: &'a Upstream) -> Option<&'a str> {
-    upstream.model.as_deref().or(call.ask.model.as_deref())
 }
 
 /// The lane's waits keep the proportions of the route's backoff, whose defaults they have by default.
@@ -170,6 +178,7 @@ where
     S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Send + 'static,
 {
     let call = attempt.call.clone();
+    let mut notes = Notes::begin(metrics, &attempt);
     let asked = request(&call, &mut attempt);
     let admitted = {
         let mut admitting = pin!(attempt.lane.admit(asked));
@@ -181,22 +190,27 @@ where
             }
         }
     };
-    let permit = admitted.map_err(|refused| refusal(&attempt, &metrics, refused))?;
-    note_wait(&call, &metrics, permit.waited());
-    let tokens = tokens_of(&call);
+    let permit = admitted.map_err(|refused| notes.refused(refused))?;
+    notes.admitted(&permit);
     call.note_attempt(&attempt.upstream);
     match inner.call(attempt).await {
         Ok(answer) => {
-            let reports = quota_reports(answer.response.headers(), tokens);
-            report(&permit, answer.verdict.class, answer.hint, false, &reports);
+            let (class, hint) = (answer.verdict.class, binding(answer.hint));
+            let reports = quota_reports(answer.response.headers(), tokens_of(&call));
+            let change = permit.report(outcome(class, hint, false), &reports);
+            notes.told(class, hint, change);
             Ok(Answer {
                 response: answer.response.map(|inner| body::holding(inner, permit)),
                 ..answer
             })
         }
         Err(failure) => {
-            let timed_out = matches!(failure.cause, Cause::FirstByte(_));
-            report(&permit, failure.verdict.class, None, timed_out, &[]);
+            let (class, timed_out) = (
+                failure.verdict.class,
+                matches!(failure.cause, Cause::FirstByte(_)),
+            );
+            let change = permit.report(outcome(class, None, timed_out), &[]);
+            notes.told(class, None, change);
             Err(failure)
         }
     }
@@ -226,49 +240,9 @@ fn short(user: &crate::limit::identity::UserKey) -> u64 {
         .fold(0, |print, byte| print << 8 | u64::from(*byte))
 }
 
-fn refusal(attempt: &Attempt, metrics: &Metrics, refused: Refused) -> Failure {
-    let (call, reason) = (&attempt.call, refused.reason);
-    metrics
-        .lane_refused
-        .with_label_values(&[attempt.upstream.name.as_ref(), reason.as_str()])
-        .inc();
-    tracing::info!(
-        request_id = call.id.as_str(),
-        upstream = attempt.upstream.name.as_ref(),
-        reason = reason.as_str(),
-        retry_after_s = refused.retry_after.as_secs(),
-        "a request was not let through: its wait would be in vain"
-    );
-    let class = if reason == RefuseReason::Exhausted {
-        Class::Exhausted
-    } else {
-        Class::Throttled
-    };
-    Failure {
-        verdict: Verdict::final_of(class),
-        cause: Cause::Refused(refused),
-    }
-}
-
-fn note_wait(call: &Call, metrics: &Metrics, waited: Duration) {
-    if !waited.is_zero() {
-        metrics.waited("lane", waited);
-        call.journal().waited += waited;
-    }
-}
-
-/// Tells the lane what became of the attempt, in its own words.
-fn report(
-    permit: &Permit,
-    class: Class,
-    hint: Option<Hint>,
-    timed_out: bool,
-    reports: &[QuotaReport],
-) {
-    let hint = hint
-        .filter(|hint| hint.source.is_binding())
-        .map(|hint| hint.wait);
-    let outcome = match class {
+/// What the attempt came to, in the lane's own words.
+fn outcome(class: Class, hint: Option<Duration>, timed_out: bool) -> Outcome {
+    match class {
         Class::Served => Outcome::Served,
         Class::Throttled => Outcome::Throttled { hint },
         Class::Overloaded => Outcome::Overloaded { hint },
@@ -277,8 +251,12 @@ fn report(
         Class::Exhausted => Outcome::Exhausted,
         Class::Refused => Outcome::Refused,
         Class::Broken | Class::Abandoned => Outcome::Abandoned,
-    };
-    permit.report(outcome, reports);
+    }
+}
+
+fn binding(hint: Option<Hint>) -> Option<Duration> {
+    hint.filter(|hint| hint.source.is_binding())
+        .map(|hint| hint.wait)
 }
 
 /// What a request takes of a quota on tokens, roughly: a vendor counts the prompt and what is asked

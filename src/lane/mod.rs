@@ -27,10 +27,10 @@
 //!
 //! ```
 //! # use std::{sync::Arc, time::Duration};
-//! # use surgetank::lane::{Lane, LaneSettings, Outcome, Request, UserKey};
+//! # use surgetank::lane::{Label, Lane, LaneSettings, Outcome, Request, UserKey};
 //! # use tokio::time::Instant;
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), surgetank::lane::Refused> {
-//! let lane = Arc::new(Lane::new(LaneSettings::default()));
+//! let lane = Arc::new(Lane::new(LaneSettings::default(), Label::shared()));
 //! let patience_until = Instant::now() + Duration::from_secs(60);
 //! let request = Request { user: UserKey(7), retry: None, patience_until, deadline: None, cost: 1 };
 //! let permit = lane.admit(request).await?;
@@ -45,8 +45,10 @@ pub mod breaker;
 pub mod core;
 pub mod gate;
 pub mod headers;
+pub mod label;
 pub mod layer;
 mod meter;
+mod notes;
 mod outcome;
 pub mod pace;
 pub mod patience;
@@ -60,10 +62,12 @@ mod snapshot;
 mod table;
 mod time;
 mod view;
+mod waits;
 pub mod window;
 
 pub use self::core::{Admission, LaneCore, Next, Release, SendId, Ticket};
-pub use outcome::{Outcome, RefuseReason, Refused, WaitReason};
+pub use label::Label;
+pub use outcome::{Change, ChangeKind, Outcome, RefuseReason, Refused, WaitReason};
 pub use queue::{MAX_COST, TicketId, UserKey};
 pub use quota::{RetryClass, RetryToken};
 pub use report::{Measure, QuotaLeft, QuotaReport};
@@ -72,3 +76,4 @@ pub use shell::{Lane, Permit, Request, RetryRight};
 pub use snapshot::{Counters, Snapshot};
 pub use table::{LaneKey, LaneTable};
 pub use view::{View, Waiter, shown_name};
+pub use waits::Waits;

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::quota::RetryToken;
+use super::waits::Waits;
 
 /// What became of one request that was sent upstream.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,11 +71,39 @@ pub enum RefuseReason {
     Draining,
 }
 
+/// A change in what a lane lets through, for the log.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Change {
+    /// Which.
+    pub kind: ChangeKind,
+    /// How long nobody will be let through.
+    pub held_for: Duration,
+    /// The rate after that, in requests a second, if one is set.
+    pub pace: Option<f64>,
+    /// How many are waiting.
+    pub waiting: usize,
+}
+
+/// What changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ChangeKind {
+    /// The quota said no: the gate closed, or stays closed after a probe.
+    GateClosed,
+    /// The upstream failed: the breaker shut, or stays shut after a probe.
+    BreakerShut,
+    /// The upstream works again.
+    Recovered,
+}
+
 /// A request that the lane will not serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
     /// Why.
     pub reason: RefuseReason,
+    /// What it was waiting for, or would have had to.
+    pub waiting_for: WaitReason,
+    /// How long it waited, and for what.
+    pub waits: Waits,
     /// When a new attempt would likely be served: fit for a `retry-after`, from one second to the hint cap.
     pub retry_after: Duration,
     /// The retry token that the ticket carried. It has been returned to the quota already;
@@ -83,6 +112,28 @@ pub struct Refused {
 }
 
 impl WaitReason {
+    /// Every reason to wait, in the order of [`WaitReason::index`].
+    pub const ALL: [Self; 5] = [
+        Self::Breaker,
+        Self::Gate,
+        Self::Probe,
+        Self::Pace,
+        Self::Window,
+    ];
+
+    /// The position in [`WaitReason::ALL`]; nothing for [`WaitReason::Idle`], for which nobody waits.
+    #[must_use]
+    pub const fn index(self) -> Option<usize> {
+        match self {
+            Self::Idle => None,
+            Self::Breaker => Some(0),
+            Self::Gate => Some(1),
+            Self::Probe => Some(2),
+            Self::Pace => Some(3),
+            Self::Window => Some(4),
+        }
+    }
+
     /// The value for logs and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -93,6 +144,18 @@ impl WaitReason {
             Self::Probe => "probe",
             Self::Pace => "pace",
             Self::Window => "window",
+        }
+    }
+}
+
+impl ChangeKind {
+    /// The value for logs and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::GateClosed => "gate_closed",
+            Self::BreakerShut => "breaker_shut",
+            Self::Recovered => "recovered",
         }
     }
 }

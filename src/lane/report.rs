@@ -226,7 +226,7 @@ impl Family {
 
     fn left(&self, now: Instant) -> Option<QuotaLeft> {
         let (at, report) = self.latest;
-        let resets_in = (at + report.reset).saturating_duration_since(now);
+        let resets_in = at.checked_add(report.reset)?.saturating_duration_since(now);
         (!resets_in.is_zero()).then(|| QuotaLeft {
             of: report.measure,
             limit: report.limit,

@@ -11,7 +11,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::core::{Admission, LaneCore, Release, SendId, Ticket};
-use super::outcome::{Outcome, Refused};
+use super::label::Label;
+use super::outcome::{Change, Outcome, Refused};
 use super::queue::{TicketId, UserKey};
 use super::quota::{RetryClass, RetryToken};
 use super::report::QuotaReport;
@@ -19,16 +20,16 @@ use super::seats::Seats;
 use super::settings::LaneSettings;
 use super::snapshot::Snapshot;
 use super::view::View;
+use super::waits::Waits;
 
 /// A lane that tasks share. The contract with the layer around it:
 ///
 /// 1. [`Lane::admit`] for every attempt, retries too; drop the future to leave the queue.
 /// 2. [`Permit::report`] as soon as the outcome is known: status, headers and first event seen, or failure.
 /// 3. Keep the [`Permit`] in the response body and drop it at its end; for a failed attempt drop it at once.
-/// 4. Before a retry, [`Lane::may_retry`]; the right goes into the next request. After a throttle do not sleep: ask again at
-///    once, the gate does the waiting. After a failure sleep the backoff first, holding the right and nothing else.
+/// 4. Before a retry, [`Lane::may_retry`]; sleep the backoff holding the right and nothing else, then ask again with it.
 pub struct Lane {
-    name: Option<Arc<str>>,
+    label: Label,
     inner: Mutex<Seats>,
 }
 
@@ -53,6 +54,7 @@ pub struct Permit {
     send: SendId,
     probe: bool,
     waited: Duration,
+    waits: Waits,
 }
 
 /// The right to one retry. Dropped unused, it returns to the lane's quota.
@@ -78,18 +80,18 @@ enum Look {
 impl Lane {
     /// A lane that knows nothing.
     #[must_use]
-    pub fn new(settings: LaneSettings) -> Self {
-        Self::named(settings, None)
-    }
-
-    /// A lane that knows nothing, with a name that people may see.
-    #[must_use]
-    pub fn named(settings: LaneSettings, name: Option<Arc<str>>) -> Self {
+    pub fn new(settings: LaneSettings, label: Label) -> Self {
         let core = LaneCore::new(settings);
         Self {
-            name,
+            label,
             inner: Mutex::new(Seats::new(core)),
         }
+    }
+
+    /// What it is called in metrics and in the log.
+    #[must_use]
+    pub fn label(&self) -> &Label {
+        &self.label
     }
 
     /// Waits for this attempt's turn.
@@ -108,6 +110,7 @@ impl Lane {
             send: release.send,
             probe: release.probe,
             waited,
+            waits: release.waits,
         })
     }
 
@@ -143,12 +146,18 @@ impl Lane {
         self.lock().core.snapshot(Instant::now())
     }
 
+    /// How long gate, breaker and probes kept everybody out since this was last taken, by reason.
+    #[must_use]
+    pub fn take_closed(&self) -> Waits {
+        self.lock().core.take_closed(Instant::now())
+    }
+
     /// The lane as people see it, with at most `waiters` of its users.
     #[must_use]
     pub fn view(&self, waiters: usize) -> View {
         let view = self.lock().core.view(Instant::now(), waiters);
         View {
-            name: self.name.clone(),
+            name: self.label.shown(),
             ..view
         }
     }
@@ -202,13 +211,14 @@ impl Lane {
     }
 
     /// Runs a report through the core, and wakes whom it lets go.
-    fn tell(&self, report: impl FnOnce(&mut LaneCore, Instant)) {
+    fn tell<T>(&self, report: impl FnOnce(&mut LaneCore, Instant) -> T) -> T {
         let now = Instant::now();
         let mut inner = self.lock();
-        report(&mut inner.core, now);
+        let told = report(&mut inner.core, now);
         if inner.core.waiting() > 0 {
             inner.pump(now);
         }
+        told
     }
 
     /// A poisoned lock is used on: every change to the core is complete when it returns, and there is nothing better.
@@ -266,9 +276,23 @@ impl Drop for Waiting {
 
 impl Permit {
     /// Reports what became of the attempt, with the quota told by its headers. Only the first report counts.
-    pub fn report(&self, outcome: Outcome, reports: &[QuotaReport]) {
+    /// Returns what changes by it for everybody in the lane.
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "the report is the point; the change is for who keeps a log"
+    )]
+    pub fn report(&self, outcome: Outcome, reports: &[QuotaReport]) -> Option<Change> {
+        if outcome == Outcome::Served {
+            self.lane.label.served();
+        }
         self.lane
-            .tell(|core, now| core.on_result(now, self.send, outcome, reports, &mut rand::rng()));
+            .tell(|core, now| core.on_result(now, self.send, outcome, reports, &mut rand::rng()))
+    }
+
+    /// The lane that gave it.
+    #[must_use]
+    pub fn lane(&self) -> &Arc<Lane> {
+        &self.lane
     }
 
     /// True when all others wait for this attempt's verdict.
@@ -281,6 +305,12 @@ impl Permit {
     #[must_use]
     pub fn waited(&self) -> Duration {
         self.waited
+    }
+
+    /// What it waited for. The sum may fall short of [`Permit::waited`] by what it took its task to be woken.
+    #[must_use]
+    pub fn waits(&self) -> &Waits {
+        &self.waits
     }
 }
 

@@ -15,11 +15,12 @@ const THROTTLED: Outcome = Outcome::Throttled {
 
 fn lane(window_max: u32) -> Arc<Lane> {
     let window_initial = window_max;
-    Arc::new(Lane::new(LaneSettings {
+    let settings = LaneSettings {
         window_initial,
         window_max,
         ..LaneSettings::default()
-    }))
+    };
+    Arc::new(Lane::new(settings, Label::shared()))
 }
 
 fn request(user: u64) -> Request {
@@ -217,11 +218,12 @@ async fn permits_equal_live_bodies_however_callers_leave() {
                 assert!(lane.snapshot().live >= bodies.load(Ordering::SeqCst));
                 assert!(bodies.load(Ordering::SeqCst) <= 5, "four, and a probe");
                 sleep(Duration::from_millis(200)).await;
-                match caller % 10 {
-                    0 => permit.report(Outcome::Throttled { hint: None }, &[]),
-                    1 => permit.report(Outcome::Faulty { timed_out: false }, &[]),
-                    _ => permit.report(Outcome::Served, &[]),
-                }
+                let outcome = match caller % 10 {
+                    0 => Outcome::Throttled { hint: None },
+                    1 => Outcome::Faulty { timed_out: false },
+                    _ => Outcome::Served,
+                };
+                permit.report(outcome, &[]);
                 sleep(Duration::from_secs(2)).await;
                 drop(permit);
             };

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::label::Label;
 use super::settings::LaneSettings;
 use super::shell::Lane;
 use super::snapshot::Snapshot;
@@ -93,19 +94,12 @@ impl LaneTable {
         }
     }
 
-    /// The lane for a key; made with these settings when it is new.
+    /// The lane for a key. When it is new, `describe` tells its settings and what it is called.
     #[must_use]
-    pub fn lane(&self, key: LaneKey, settings: &LaneSettings) -> Arc<Lane> {
-        self.lane_named(key, settings, || None)
-    }
-
-    /// The same; `name` is asked for the model's name when the lane is new, if people may see it.
-    #[must_use]
-    pub fn lane_named(
+    pub fn lane(
         &self,
         key: LaneKey,
-        settings: &LaneSettings,
-        name: impl FnOnce() -> Option<Arc<str>>,
+        describe: impl FnOnce() -> (LaneSettings, Label),
     ) -> Arc<Lane> {
         let now = Instant::now();
         let mut inner = self.lock();
@@ -117,8 +111,9 @@ impl LaneTable {
             inner.sweep(now, self.max);
         }
         let draining = inner.draining;
-        let make = |name| {
-            let lane = Lane::named(settings.clone(), name);
+        let (settings, label) = describe();
+        let make = |label| {
+            let lane = Lane::new(settings, label);
             if draining {
                 lane.drain();
             }
@@ -129,10 +124,10 @@ impl LaneTable {
                 inner
                     .shared
                     .entry(key.shared())
-                    .or_insert_with(|| make(None)),
+                    .or_insert_with(|| make(Label::shared())),
             );
         }
-        let lane = make(name());
+        let lane = make(label);
         inner.lanes.insert(
             key,
             Entry {
@@ -146,23 +141,15 @@ impl LaneTable {
     /// Every lane's state in the order of their keys; shared ones with a model of 0 and a credential below 16.
     #[must_use]
     pub fn snapshots(&self) -> Vec<(LaneKey, Snapshot)> {
-        let mut lanes = self.lanes();
-        lanes.sort_by_key(|(key, _)| *key);
-        lanes
-            .into_iter()
-            .map(|(key, lane)| (key, lane.snapshot()))
-            .collect()
+        let lanes = self.lanes().into_iter();
+        lanes.map(|(key, lane)| (key, lane.snapshot())).collect()
     }
 
     /// Every lane as people see it, with at most `waiters` users each, in the order of their keys.
     #[must_use]
     pub fn views(&self, waiters: usize) -> Vec<(LaneKey, View)> {
-        let mut lanes = self.lanes();
-        lanes.sort_by_key(|(key, _)| *key);
-        lanes
-            .into_iter()
-            .map(|(key, lane)| (key, lane.view(waiters)))
-            .collect()
+        let lanes = self.lanes().into_iter();
+        lanes.map(|(key, lane)| (key, lane.view(waiters))).collect()
     }
 
     /// Forgets the lanes that `keep` does not want. Who is in one of them stays in it.
@@ -188,15 +175,19 @@ impl LaneTable {
         }
     }
 
-    fn lanes(&self) -> Vec<(LaneKey, Arc<Lane>)> {
+    /// Every lane, in the same order.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<(LaneKey, Arc<Lane>)> {
         let inner = self.lock();
         let own = inner
             .lanes
             .iter()
             .map(|(key, entry)| (*key, Arc::clone(&entry.lane)));
         let shared = &inner.shared;
-        own.chain(shared.iter().map(|(key, lane)| (*key, Arc::clone(lane))))
-            .collect()
+        let shared = shared.iter().map(|(key, lane)| (*key, Arc::clone(lane)));
+        let mut lanes: Vec<_> = own.chain(shared).collect();
+        lanes.sort_by_key(|(key, _)| *key);
+        lanes
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

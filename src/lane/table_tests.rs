@@ -11,8 +11,12 @@ fn key(model: u64) -> LaneKey {
     }
 }
 
+fn described() -> (LaneSettings, Label) {
+    (LaneSettings::default(), Label::shared())
+}
+
 fn lane(table: &LaneTable, model: u64) -> Arc<Lane> {
-    table.lane(key(model), &LaneSettings::default())
+    table.lane(key(model), described)
 }
 
 fn request() -> Request {
@@ -127,7 +131,7 @@ async fn who_floods_the_table_shares_with_itself_and_few_others() {
             credential,
             model: 7,
         };
-        table.lane(key, &LaneSettings::default())
+        table.lane(key, described)
     };
     assert!(!Arc::ptr_eq(&of(1, 2), &of(1, 3)));
     assert!(!Arc::ptr_eq(&of(1, 2), &of(2, 2)));

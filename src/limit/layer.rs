@@ -175,7 +175,9 @@ async fn admit(
     if has_waited.into_inner() {
         let waited = began.elapsed();
         metrics.waited("limit", waited);
-        call.journal().waited += waited;
+        let mut journal = call.journal();
+        journal.waited += waited;
+        journal.limit_waits += waited;
     }
     granted.map_err(|denied| {
         let by = denied.by.as_str();

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
 use super::{
-    plan::{self, Plan, Situation, StopReason},
+    plan::{self, Plan, Situation, StopReason, WaitCause},
     triage::Class,
     tries::Tries,
 };
@@ -85,10 +85,10 @@ where
                 course.note_stop(reason);
                 return attempted;
             }
-            Ok((wait, right)) => {
+            Ok((wait, cause, right)) => {
                 // Gone before the wait begins: nothing is held while nothing happens.
                 drop(attempted);
-                course.pause(wait).await;
+                course.pause(wait, cause).await;
                 attempt = course.again(right);
             }
         }
@@ -132,7 +132,8 @@ impl Course {
         self.note_class(class, held_back);
         if !held_back {
             let kind = if self.is_retry { "retry" } else { "first" };
-            let labels = [self.upstream.name.as_ref(), class.as_str(), kind];
+            let lane = self.lane.label().as_str();
+            let labels = [self.upstream.name.as_ref(), lane, class.as_str(), kind];
             self.metrics.attempts.with_label_values(&labels).inc();
         }
     }
@@ -151,8 +152,11 @@ impl Course {
         }
     }
 
-    /// How long to wait for the next attempt, and the right to it; or why there is none.
-    fn next(&mut self, attempted: &Attempted) -> Result<(Duration, RetryRight), StopReason> {
+    /// How long to wait for the next attempt and for what, and the right to it; or why there is none.
+    fn next(
+        &mut self,
+        attempted: &Attempted,
+    ) -> Result<(Duration, WaitCause, RetryRight), StopReason> {
         let situation = self.situation(attempted);
         // The random source belongs to its thread and must not live across an await.
         let plan = self.call.route.retry.plan(&situation, &mut rand::rng());
@@ -179,7 +183,7 @@ impl Course {
             wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             "an attempt failed and will be repeated"
         );
-        Ok((wait, right))
+        Ok((wait, cause, right))
     }
 
     fn situation(&self, attempted: &Attempted) -> Situation {
@@ -199,13 +203,14 @@ impl Course {
     fn note_stop(&self, reason: StopReason) {
         // "Not retryable" is the fate of every served request; only a denied retry is news.
         if reason != StopReason::NotRetryable {
-            let labels = [self.upstream.name.as_ref(), reason.as_str()];
+            let lane = self.lane.label().as_str();
+            let labels = [self.upstream.name.as_ref(), lane, reason.as_str()];
             self.metrics.retries_denied.with_label_values(&labels).inc();
             self.call.journal().gave_up = Some(reason.as_str());
         }
     }
 
-    async fn pause(&self, wait: Duration) {
+    async fn pause(&self, wait: Duration, cause: WaitCause) {
         if wait.is_zero() {
             return;
         }
@@ -213,8 +218,14 @@ impl Course {
         self.call.journal().awaiting.what = What::Pause(began + wait);
         tokio::time::sleep(wait).await;
         let waited = began.elapsed();
-        self.metrics.waited("retry", waited);
-        self.call.journal().waited += waited;
+        let mut journal = self.call.journal();
+        journal.waited += waited;
+        let (reason, sum) = match cause {
+            WaitCause::Hint(_) => ("hint", &mut journal.hint_waits),
+            WaitCause::Backoff | WaitCause::Immediate => ("backoff", &mut journal.backoff_waits),
+        };
+        *sum += waited;
+        self.metrics.waited(reason, waited);
     }
 
     fn again(&mut self, right: RetryRight) -> Attempt {

@@ -95,13 +95,14 @@ where
         if let Some(upload) = &upload {
             upload.restart();
         }
+        let lane = attempt.lane.clone();
         let sending = self.inner.call(attempt);
         Box::pin(async move {
             let judged = judge(sending, call, &upstream, upload, &with, started).await;
             let time = started.elapsed().as_secs_f64();
             with.metrics
                 .first_byte_seconds
-                .with_label_values(&[upstream.name.as_ref()])
+                .with_label_values(&[upstream.name.as_ref(), lane.label().as_str()])
                 .observe(time);
             judged
         })

@@ -20,6 +20,7 @@ use crate::{
     body::{Body, BodyError},
     call::{Call, CallId, Journal},
     dialect::Finish,
+    lane::WaitReason,
 };
 
 /// What became of a request, as its caller would put it.
@@ -132,7 +133,7 @@ impl Report {
     }
 
     fn write(&self, outcome: Outcome) {
-        let duration_ms = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = in_millis(self.arrived.elapsed());
         let status = self.status.map(|status| status.as_u16());
         let Some(call) = self.call.get() else {
             tracing::info!(
@@ -158,10 +159,16 @@ impl Report {
             upstream_status = journal.upstream_status,
             class = journal.class.map(crate::retry::triage::Class::as_str),
             attempts = journal.attempts,
-            waited_ms = u64::try_from(journal.waited.as_millis()).unwrap_or(u64::MAX),
-            first_byte_ms = journal
-                .first_byte
-                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            waited_ms = in_millis(journal.waited),
+            wait_limit_ms = some_millis(journal.limit_waits),
+            wait_backoff_ms = some_millis(journal.backoff_waits),
+            wait_hint_ms = some_millis(journal.hint_waits),
+            wait_breaker_ms = some_millis(journal.lane_waits.get(WaitReason::Breaker)),
+            wait_gate_ms = some_millis(journal.lane_waits.get(WaitReason::Gate)),
+            wait_probe_ms = some_millis(journal.lane_waits.get(WaitReason::Probe)),
+            wait_pace_ms = some_millis(journal.lane_waits.get(WaitReason::Pace)),
+            wait_window_ms = some_millis(journal.lane_waits.get(WaitReason::Window)),
+            first_byte_ms = journal.first_byte.map(in_millis),
             gave_up = journal.gave_up,
             substituted = journal.substituted,
             begun_early = journal.begun.then_some(true),
@@ -281,6 +288,15 @@ impl Drop for Report {
         self.note_trouble(outcome);
         self.write(outcome);
     }
+}
+
+fn in_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A field that is left out where there is nothing to tell.
+fn some_millis(time: Duration) -> Option<u64> {
+    (!time.is_zero()).then(|| in_millis(time))
 }
 
 pin_project_lite::pin_project! {

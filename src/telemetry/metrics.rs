@@ -1,8 +1,8 @@
 //! The metric families, each with the operator's question that it answers.
 //!
 //! Label values come from the configuration file (routes, upstreams), from closed enums, or from a
-//! table of bounded size (models), so the number of series is bounded: `routes × models × kinds` and
-//! `routes × dialects × outcomes` are the largest products.
+//! table of bounded size (models), so the number of series is bounded: `routes × models × kinds`,
+//! `upstreams × models × classes × 2` and `routes × dialects × outcomes` are the largest products.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,8 +11,7 @@ use prometheus::{
     Registry, TextEncoder, core::Collector,
 };
 
-use super::models::ModelNames;
-use super::trouble::TroubleLog;
+use super::{lanes::LaneFamilies, models::ModelNames, trouble::TroubleLog};
 use crate::dialect::Usage;
 
 /// Seconds to the first byte: from a cached answer to a reasoning model's long silence.
@@ -66,16 +65,14 @@ pub struct Metrics {
     pub models: ModelNames,
     /// Requests refused by a user's limit.
     pub limited: IntCounterVec,
-    /// What the lanes of an upstream do now, by what is counted. Refreshed at each scrape.
-    pub lanes: GaugeVec,
+    /// What the lanes do, and what they have learned.
+    pub lanes: LaneFamilies,
     /// How long the shared store takes to answer, by what it was asked.
     pub store_seconds: HistogramVec,
     /// Calls on the shared store without an answer, by reason.
     pub store_errors: IntCounterVec,
     /// Whether the shared store is in use: 0 without one, and while it is away.
     pub store_up: IntGauge,
-    /// Requests that a lane did not let through.
-    pub lane_refused: IntCounterVec,
     /// Requests that went out without the protection of a retry, because their body was too large to hold.
     pub unprotected: IntCounter,
     /// Requests whose answer has not ended.
@@ -88,6 +85,8 @@ pub struct Metrics {
     pub users: IntGauge,
     /// Handlers that panicked; anything above zero is a bug.
     pub panics: IntCounter,
+    /// Requests of callers who showed no token that opens.
+    pub strangers: IntCounterVec,
     /// What went wrong lately: no metric, but told to the same reader.
     pub trouble: TroubleLog,
     /// Whether a changed configuration was put in force.
@@ -132,17 +131,17 @@ impl Metrics {
             attempts: add.counters(
                 "surgetank_upstream_attempts_total",
                 "Attempts on an upstream by triage class; attempt=\"retry\" are all but the first of a request.",
-                &["upstream", "class", "attempt"],
+                &["upstream", "lane", "class", "attempt"],
             )?,
             retries_denied: add.counters(
                 "surgetank_retries_denied_total",
                 "Failed attempts that were not followed by another, by reason.",
-                &["upstream", "reason"],
+                &["upstream", "lane", "reason"],
             )?,
             first_byte_seconds: add.histograms(
                 "surgetank_first_byte_seconds",
                 "From sending an attempt to the first byte of its answer (of a stream: until it may leave, with its first content).",
-                &["upstream"],
+                &["upstream", "lane"],
                 FIRST_BYTE_BUCKETS,
             )?,
             saved: add.counter("surgetank_requests_saved_total", "Requests that were served only because they were retried.")?,
@@ -182,17 +181,7 @@ impl Metrics {
             )?,
             models: ModelNames::default(),
             limited: add.counters("surgetank_limited_total", "Requests refused by a user's limit.", &["rule"])?,
-            lanes: add.gauges(
-                "surgetank_lane_state",
-                "The lanes of an upstream now: how many there are, how many are held by gate or breaker, \
-                 requests waiting and live, the slowest learned pace (requests a second).",
-                &["upstream", "what"],
-            )?,
-            lane_refused: add.counters(
-                "surgetank_lane_refused_total",
-                "Requests that were not sent because their wait would have been in vain, by reason.",
-                &["upstream", "reason"],
-            )?,
+            lanes: LaneFamilies::new(&add)?,
             store_seconds: add.histograms(
                 "surgetank_store_seconds",
                 "From a call on the shared store to its answer.",
@@ -214,6 +203,11 @@ impl Metrics {
             held_bytes: add.gauge("surgetank_held_bytes", "Bytes of bodies held in memory for retries.")?,
             users: add.gauge("surgetank_limited_users", "Users known to the limiter.")?,
             panics: add.counter("surgetank_panics_total", "Requests that ended in a panic of ours.")?,
+            strangers: add.counters(
+                "surgetank_unauthorized_total",
+                "Requests refused because they showed no token, or one that is not known.",
+                &["token"],
+            )?,
             trouble: TroubleLog::default(),
             config_reloads: add.counters(
                 "surgetank_config_reloads_total",
@@ -297,7 +291,7 @@ impl Metrics {
 }
 
 /// Makes and registers families.
-struct Adder<'a>(&'a Registry);
+pub(super) struct Adder<'a>(&'a Registry);
 
 impl Adder<'_> {
     fn collector<C: Collector + 'static>(&self, collector: C) -> prometheus::Result<()> {
@@ -308,7 +302,7 @@ impl Adder<'_> {
         self.collector(collector.clone()).map(|()| collector)
     }
 
-    fn counters(
+    pub(super) fn counters(
         &self,
         name: &str,
         help: &str,
@@ -317,7 +311,7 @@ impl Adder<'_> {
         self.registered(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn seconds(
+    pub(super) fn seconds(
         &self,
         name: &str,
         help: &str,
@@ -326,7 +320,7 @@ impl Adder<'_> {
         self.registered(prometheus::CounterVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn histograms(
+    pub(super) fn histograms(
         &self,
         name: &str,
         help: &str,
@@ -339,7 +333,12 @@ impl Adder<'_> {
         )?)
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+    pub(super) fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<GaugeVec> {
         self.registered(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 

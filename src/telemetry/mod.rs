@@ -4,6 +4,7 @@
 //! and never a field.
 
 mod access;
+pub mod lanes;
 pub mod logs;
 pub mod metrics;
 mod models;
@@ -12,4 +13,5 @@ pub mod trouble;
 
 pub use access::{Observed, Outcome, Report};
 pub use metrics::Metrics;
+pub use models::ModelNames;
 pub use totals::Totals;

@@ -12,9 +12,11 @@
 
 mod harness;
 
+mod auth;
 mod cancel;
 mod faults;
 mod guard;
+mod lane;
 mod late;
 mod life;
 mod limits;
@@ -27,6 +29,7 @@ mod reload;
 mod reply;
 mod retry;
 mod stream;
+mod tls;
 mod transparency;
 mod truncated;
 mod usage;

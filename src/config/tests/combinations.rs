@@ -175,8 +175,16 @@ fn what_works_otherwise_than_it_looks_is_warned_of() {
             ":1:29: warning: requests bring their own path: with this `base_url`, `/v1/models` goes to `/v1/v1/models`; take the `/v1` out unless callers leave it out",
         ),
         (
-            "listen: 0.0.0.0:1\nupstreams: { a: { base_url: http://h, credential: { env: A } } }",
-            ":1:9: warning: whoever reaches `0.0.0.0:1` spends the credential of `a`; listen on `localhost` or keep others out by a network policy",
+            "listen_without_auth: true\nauth: { tokens: { env: A } }",
+            ":1:22: warning: `listen_without_auth` has no effect beside `auth`",
+        ),
+        (
+            "admin: none\nadmin_token: { env: A }",
+            ":2:14: warning: `admin_token` has no effect, since `admin` is off",
+        ),
+        (
+            "listen: unix:/a\ntls: { cert: c, key: k }",
+            ":2:6: warning: `tls` has no effect on a Unix socket",
         ),
         (
             "upstreams: { a: { base_url: http://h, timeouts: { idle: 20m } } }",
@@ -256,7 +264,7 @@ fn credentials_are_asked_for_apart_and_at_their_place() {
     let config = config(
         "upstreams:\n  a: { base_url: http://a, credential: { env: SECRET } }\n  b:\n    base_url: http://b\n    credential: { env: NOT_SET }\n  c: { base_url: http://c, credential: { file: /nonexistent/key } }\nroutes: [{ upstream: a }]\n",
     );
-    let told = config.check_credentials(&env).unwrap_err();
+    let told = config.check_here(&env).unwrap_err();
     let told = told_lines(&told.to_string());
     assert_eq!(told.len(), 2, "{told:#?}");
     assert_eq!(
@@ -264,5 +272,127 @@ fn credentials_are_asked_for_apart_and_at_their_place() {
         ":5:5: the credential of `b` cannot be had: the environment variable `NOT_SET` is not set; set it, or take `credential` out so that callers send their own"
     );
     assert!(told[1].starts_with(":6:28: the credential of `c` cannot be had: the file `/nonexistent/key` cannot be read: "), "{told:#?}");
-    assert!(config.check_credentials(&|_| Some("x".into())).is_err());
+    assert!(config.check_here(&|_| Some("x".into())).is_err());
+}
+
+#[test]
+fn nobody_listens_beyond_this_machine_without_asking_who_calls() {
+    for (text, told) in [
+        ("listen: 127.0.0.1:1", None),
+        ("listen: unix:/a", None),
+        ("listen: '[::1]:1'\nadmin: 0.0.0.0:2", None),
+        ("listen: 0.0.0.0:1\nlisten_without_auth: true", None),
+        ("listen: 0.0.0.0:1\nauth: { tokens: { env: TOKEN } }", None),
+        (
+            "listen: 0.0.0.0:1",
+            Some(":1:1: `0.0.0.0:1` can be reached from other machines"),
+        ),
+        (
+            "retry:\nlisten: [127.0.0.1:1, '[::]:1']",
+            Some(":2:1: `[::]:1` can be reached"),
+        ),
+        (
+            "auth: { tokens: { env: NOT_SET } }",
+            Some(
+                ":1:9: `auth.tokens` cannot be had: the environment variable `NOT_SET` is not set",
+            ),
+        ),
+        (
+            "auth: { tokens: [{ env: TOKEN }, { env: SECRET }] }",
+            Some(
+                ":1:9: `auth.tokens` cannot be had: the environment variable `SECRET` holds a token of fewer than 16 characters",
+            ),
+        ),
+        (
+            "admin_token: { file: /nonexistent }",
+            Some(":1:1: `admin_token` cannot be had: the file `/nonexistent` cannot be read"),
+        ),
+    ] {
+        let env = |name: &str| match name {
+            "TOKEN" => Some("0123456789abcdef".to_owned()),
+            name => env(name),
+        };
+        let problems = config(text)
+            .check_here(&env)
+            .err()
+            .map(|problems| problems.to_string());
+        let lines = problems.as_deref().map(told_lines).unwrap_or_default();
+        match told {
+            None => assert_eq!(lines, Vec::<String>::new(), "{text}"),
+            Some(told) => {
+                assert_eq!(lines.len(), 1, "{text}: {lines:#?}");
+                assert!(lines[0].starts_with(told), "{text}: {}", lines[0]);
+                assert!(!lines[0].contains("hunter2"), "{}", lines[0]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_may_take_the_place_of_a_vendors_key_only_where_surgetank_has_that_key() {
+    let with = |header: &str, credential: &str| {
+        format!(
+            "auth: {{ tokens: {{ env: A }}, header: {header} }}\nupstreams: {{ a: {{ base_url: http://h{credential} }} }}"
+        )
+    };
+    for (header, credential, told) in [
+        ("x-door", "", None),
+        ("authorization", ", credential: { env: A }", None),
+        (
+            "[x-door, X-Api-Key]",
+            "",
+            Some(
+                ":1:37: `x-api-key` carries the caller's own key to `a`, which has no `credential`: give it one, or use `x-surgetank-token`",
+            ),
+        ),
+        (
+            "host",
+            "",
+            Some(
+                ":1:37: `auth.header`: this header has a meaning of its own and cannot carry a token; `x-surgetank-token` can (what it is may be a secret and is not shown)",
+            ),
+        ),
+        (
+            "x-surgetank-user",
+            "",
+            Some(
+                ":1:37: `auth.header`: this header has a meaning of its own and cannot carry a token; `x-surgetank-token` can (what it is may be a secret and is not shown)",
+            ),
+        ),
+        (
+            "'a b'",
+            "",
+            Some(
+                ":1:37: `auth.header`: it must be the name of a header (what it is may be a secret and is not shown)",
+            ),
+        ),
+        (
+            "[]",
+            "",
+            Some(
+                ":1:37: `auth.header` cannot be a list: it is empty; leave it out for `x-surgetank-token`",
+            ),
+        ),
+    ] {
+        let text = with(header, credential);
+        match told {
+            None => assert_eq!(problems(&text), Vec::<String>::new(), "{text}"),
+            Some(told) => one(&text, told),
+        }
+    }
+}
+
+#[test]
+fn a_token_written_into_the_file_is_not_shown() {
+    for text in [
+        "auth: { tokens: hunter2-hunter2-hunter2 }",
+        "auth: { tokens: { value: hunter2-hunter2-hunter2 } }",
+        "auth: { tokens: { hunter2-hunter2-hunter2: x } }",
+        "admin_token: hunter2-hunter2-hunter2",
+        "auth: { tokens: [] }",
+        "auth: {}",
+    ] {
+        let told = parse(text).unwrap_err().to_string();
+        assert!(!told.contains("hunter2"), "{text}: {told}");
+    }
 }

@@ -170,7 +170,7 @@ fn every_route_of_the_sample_has_its_blocks() {
 fn without_a_file_both_vendors_are_known() {
     let config = Config::built_in();
     assert_eq!(config.warnings(), []);
-    assert!(config.check_credentials(&env).is_ok());
+    assert!(config.check_here(&env).is_ok());
     assert_eq!(config.listen, ["127.0.0.1:4290".parse().unwrap()]);
     assert_eq!(config.admin, Some("127.0.0.1:4291".parse().unwrap()));
     assert!(config.store.is_none() && config.telemetry.otlp.is_none());

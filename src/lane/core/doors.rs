@@ -12,7 +12,8 @@ use super::super::queue::{TicketId, UserKey};
 use super::super::quota::RetryToken;
 use super::super::report::QuotaLeft;
 use super::super::snapshot::Snapshot;
-use super::{Fate, LaneCore, SETTLE, Send, SendId, Ticket};
+use super::super::waits::Waits;
+use super::{Fate, LaneCore, SETTLE, Send, SendId, Ticket, Waiting};
 
 /// Whether somebody may be released now.
 pub(super) enum Door {
@@ -181,12 +182,13 @@ impl LaneCore {
             .then_some(RefuseReason::Exhausted)
     }
 
-    /// Turns a request away that is not in the queue.
+    /// Turns a request away that is not in the queue, or not any more.
     pub(super) fn refuse(
         &mut self,
         now: Instant,
         ticket: &Ticket,
         reason: RefuseReason,
+        waits: Waits,
     ) -> Refused {
         if let Some(token) = ticket.retry {
             self.quota.refund(token);
@@ -199,8 +201,14 @@ impl LaneCore {
                 .map_or(Duration::ZERO, |until| until.saturating_duration_since(now)),
             _ => self.outlook(now, self.queue.len()).wait(),
         };
+        let waiting_for = match self.door(now) {
+            Door::Open { .. } => self.times.waiting_for.unwrap_or(WaitReason::Idle),
+            Door::Shut { reason, .. } => reason,
+        };
         Refused {
             reason,
+            waiting_for,
+            waits,
             retry_after: tellable(wait, self.settings.hint_cap),
             retry: ticket.retry,
         }
@@ -214,9 +222,10 @@ impl LaneCore {
             return None;
         }
         self.expiries.pop_first();
-        let ticket = self.queue.remove(id)?.ticket;
+        let Waiting { ticket, before, .. } = self.queue.remove(id)?;
         let reason = closed.unwrap_or_else(|| ticket.gives_up_for());
-        Some((id, self.refuse(now, &ticket, reason)))
+        let waits = self.times.waited.since(&before);
+        Some((id, self.refuse(now, &ticket, reason, waits)))
     }
 
     /// Clears up after a request that left the queue by itself.
@@ -235,7 +244,7 @@ impl LaneCore {
         }
     }
 
-    fn closed_for(&self, now: Instant) -> Duration {
+    pub(super) fn closed_for(&self, now: Instant) -> Duration {
         let remaining = |passage| match passage {
             Passage::Shut(until) => until.saturating_duration_since(now),
             Passage::Open | Passage::Probe | Passage::Probing => Duration::ZERO,

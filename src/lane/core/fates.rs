@@ -5,13 +5,16 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::time::Instant;
 
+use super::super::outcome::{Change, ChangeKind, Outcome};
 use super::{Fate, LaneCore, SETTLE, Send, SendId};
 
 impl LaneCore {
     /// The lane's time: never backwards, whatever the order in which threads report. Settles what is old enough.
     pub(super) fn advance(&mut self, now: Instant) -> Instant {
-        let now = self.clock.map_or(now, |clock| clock.max(now));
+        let before = self.clock.unwrap_or(now);
+        let now = before.max(now);
         self.clock = Some(now);
+        self.account(before, now);
         while let Some(&(at, id)) = self.unsettled.front() {
             let known = self.find(id).is_none_or(|send| send.fate != Fate::Unknown);
             if !known && now < at + SETTLE {
@@ -33,44 +36,105 @@ impl LaneCore {
             .copied()
     }
 
-    /// The upstream answered the request as one that works.
-    pub(super) fn taken(&mut self, now: Instant, id: SendId) {
-        self.accept(id, Fate::Taken);
-        self.gate_verdict(id);
-        if self.breaker.on_alive(now, self.probe == Some(id)) {
-            self.window.restart();
-            self.pace.on_recovery(now);
-        }
-    }
-
-    pub(super) fn throttled<R: Rng + ?Sized>(
+    /// Tells each part what a request's result means to it, and finds what that changes for all.
+    pub(super) fn judge<R: Rng + ?Sized>(
         &mut self,
         now: Instant,
         id: SendId,
+        send: Send,
+        outcome: Outcome,
+        rng: &mut R,
+    ) -> Option<ChangeKind> {
+        match outcome {
+            Outcome::Served => {
+                self.quota.on_served(send.retry);
+                self.gate.on_served(send.sent_at);
+                self.taken(now, id)
+            }
+            Outcome::Refused => self.taken(now, id),
+            Outcome::Exhausted => {
+                self.exhausted_until = Some(now + self.settings.exhausted_for);
+                self.taken(now, id)
+            }
+            Outcome::Throttled { hint } => self.throttled(now, id, send, hint, rng),
+            Outcome::Overloaded { hint } => {
+                if let Some(hint) = hint {
+                    self.gate.hold_for_hint(now, hint);
+                }
+                self.window.on_overloaded(now, send.sent_at, self.held);
+                self.failed(now, id, send, rng)
+            }
+            Outcome::Faulty { timed_out } => {
+                if timed_out {
+                    self.window.on_overloaded(now, send.sent_at, self.held);
+                }
+                self.failed(now, id, send, rng)
+            }
+            Outcome::ConnectFailed => self.failed(now, id, send, rng),
+            Outcome::Abandoned => {
+                self.lost(now, id);
+                None
+            }
+        }
+    }
+
+    /// A change with what an operator wants to know beside it.
+    pub(super) fn change(&self, now: Instant, kind: ChangeKind) -> Change {
+        Change {
+            kind,
+            held_for: self.closed_for(now),
+            pace: self.pace.rate(now),
+            waiting: self.queue.len(),
+        }
+    }
+
+    /// The upstream answered the request as one that works.
+    fn taken(&mut self, now: Instant, id: SendId) -> Option<ChangeKind> {
+        self.accept(id, Fate::Taken);
+        self.gate_verdict(id);
+        let recovered = self.breaker.on_alive(now, self.probe == Some(id));
+        if recovered {
+            self.window.restart();
+            self.pace.on_recovery(now);
+        }
+        recovered.then_some(ChangeKind::Recovered)
+    }
+
+    fn throttled<R: Rng + ?Sized>(
+        &mut self,
+        now: Instant,
+        id: SendId,
+        send: Send,
         hint: Option<Duration>,
         rng: &mut R,
-    ) {
-        let Some(send) = self.find(id) else { return };
+    ) -> Option<ChangeKind> {
         self.lost(now, id);
         if self.probe == Some(id) {
             self.breaker.on_probe_throttled(now, rng);
         }
-        if self.gate.on_throttled(now, send.sent_at, hint, rng) {
+        let closed = self.gate.on_throttled(now, send.sent_at, hint, rng);
+        if closed {
             self.counters.gate_closings += 1;
             self.pace.on_throttled(now, !self.queue.is_empty());
         }
         self.window.on_throttled(now, send.sent_at, self.held);
+        closed.then_some(ChangeKind::GateClosed)
     }
 
-    pub(super) fn failed<R: Rng + ?Sized>(&mut self, now: Instant, id: SendId, rng: &mut R) {
-        let Some(send) = self.find(id) else { return };
+    fn failed<R: Rng + ?Sized>(
+        &mut self,
+        now: Instant,
+        id: SendId,
+        send: Send,
+        rng: &mut R,
+    ) -> Option<ChangeKind> {
         self.lost(now, id);
-        if self
-            .breaker
-            .on_failure(now, send.sent_at, self.probe == Some(id), rng)
-        {
+        let probe = self.probe == Some(id);
+        let tripped = self.breaker.on_failure(now, send.sent_at, probe, rng);
+        if tripped {
             self.counters.breaker_trips += 1;
         }
+        tripped.then_some(ChangeKind::BreakerShut)
     }
 
     /// The request was not taken, or nobody will know.

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use super::super::outcome::{RefuseReason, Refused, WaitReason};
 use super::super::queue::{Place, TicketId};
 use super::super::quota::RetryToken;
+use super::super::waits::Waits;
 
 /// What a request brings to the lane.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,6 +29,8 @@ pub struct Release {
     pub send: SendId,
     /// True when all others wait for what becomes of it.
     pub probe: bool,
+    /// What it waited for.
+    pub waits: Waits,
 }
 
 /// A request that was released and has not ended. Never reused.

@@ -102,7 +102,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::lane::LaneSettings;
+    use crate::lane::{Label, LaneSettings};
 
     const NOTICE: &str = "We're experiencing high demand, please wait a moment.";
 
@@ -111,7 +111,7 @@ mod tests {
         let now = Instant::now();
         let after = |ms| now + Duration::from_millis(ms);
         let retry = Some(Retry { number: 2, of: 3 });
-        let lane = Arc::new(Lane::new(LaneSettings::default()));
+        let lane = Arc::new(Lane::new(LaneSettings::default(), Label::shared()));
         for (what, retry, expected) in [
             (What::Nothing, None, "."),
             (What::Nothing, retry, "; retry 2 of 3"),

@@ -3,6 +3,7 @@
 mod caller;
 mod folder;
 mod h2;
+mod log;
 mod message;
 mod origin;
 mod requests;
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub(crate) use caller::Caller;
 pub(crate) use folder::Folder;
 pub(crate) use h2::{H2Caller, read as read_h2};
+pub(crate) use log::Log;
 pub(crate) use message::{Answer, End, Head};
 pub(crate) use origin::{Origin, OriginConnection, Play, Seen, chunked};
 pub(crate) use requests::{Request, Tongue};

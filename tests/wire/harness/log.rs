@@ -1,0 +1,75 @@
+//! What the proxy writes in its log: the one line that each request has, by the request's id.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Debug,
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
+};
+
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{Layer, filter::Targets, layer::Context, prelude::*};
+
+use super::{Answer, until};
+
+type Fields = BTreeMap<&'static str, String>;
+
+/// The log of all proxies of this process.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<HashMap<String, Fields>>>);
+
+impl Log {
+    /// Listens from now on, for as long as the process lives.
+    pub(crate) fn listen() -> Self {
+        static LOG: OnceLock<Log> = OnceLock::new();
+        let listen = || {
+            let log = Self::default();
+            let ours = Targets::new().with_target("surgetank", tracing::Level::INFO);
+            let subscriber = tracing_subscriber::registry().with(log.clone().with_filter(ours));
+            tracing::subscriber::set_global_default(subscriber).expect("nobody else listens");
+            log
+        };
+        LOG.get_or_init(listen).clone()
+    }
+
+    /// The line about the request that this answers.
+    pub(crate) async fn line_of(&self, answer: &Answer) -> Fields {
+        let id = answer.head.one("x-surgetank-request-id").expect("an id");
+        until("a line in the log", || self.lines().contains_key(id)).await;
+        self.lines()[id].clone()
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<String, Fields>> {
+        self.0.lock().expect("no test fails in here")
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Log {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Line::default();
+        event.record(&mut fields);
+        let Line(mut fields) = fields;
+        if fields
+            .get("message")
+            .is_some_and(|message| message == "request")
+            && let Some(id) = fields.remove("request_id")
+        {
+            self.lines().insert(id, fields);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Line(Fields);
+
+impl Visit for Line {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name(), value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+}
