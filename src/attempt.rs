@@ -53,6 +53,9 @@ pub enum Cause {
     /// The lane did not let it go.
     #[error("{0}")]
     Refused(Refused),
+    /// It was not asked, because it is known to fail and there is another.
+    #[error("the upstream is failing and is left alone for a moment")]
+    LeftAlone,
 }
 
 /// Either, as the layers between retry and the client hand it on.

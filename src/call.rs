@@ -287,6 +287,13 @@ impl Call {
         journal.gave_up = None;
     }
 
+    /// Attempts that may still be made, retries and fallbacks together.
+    #[must_use]
+    pub fn attempts_left(&self) -> u32 {
+        let made = self.journal().attempts;
+        self.route.policy.retry.max_attempts.saturating_sub(made)
+    }
+
     /// An answer to this call has ended, or broken off, or was dropped, and told this much of itself.
     ///
     /// An answer's body says so when it is dropped at the latest. What holds that body from outside

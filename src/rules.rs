@@ -58,7 +58,7 @@ impl Rules {
     /// What is the same as in the rules `before` keeps its number and its users' standing.
     ///
     /// # Errors
-    /// When a credential is missing or a limit cannot be counted.
+    /// When a credential is missing, a limit cannot be counted or a reply's text cannot be read.
     pub fn new(
         config: &Config,
         env: Environment<'_>,

@@ -1,7 +1,7 @@
 //! `surgetank check`: everything that is wrong with a configuration, at once.
 
 use super::{ConfigFile, Failed, environment};
-use crate::server::Certificate;
+use crate::{rules::Rules, server::Certificate};
 
 pub(super) fn run(file: &ConfigFile) -> Result<(), Failed> {
     let name = file
@@ -18,6 +18,9 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Failed> {
             "{name} is correct, but cannot be used here\n{problems}"
         ))
     })?;
+    // What is read beside the configuration, such as the texts of replies.
+    Rules::new(&config, &environment, None)
+        .map_err(|error| Failed::usage(format!("{name} cannot be put in force: {error}")))?;
     if let Some(tls) = &config.tls {
         Certificate::read(tls).map_err(Failed::usage)?;
     }

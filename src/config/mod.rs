@@ -50,7 +50,10 @@ pub use self::auth::{Auth, TOKEN_HEADER, TokenError, read_tokens};
 pub use self::base_url::{BaseUrl, BaseUrlError};
 pub use self::classes::{Class, ClassMatch, Classes, UserPattern, UserPatternError};
 pub use self::credential::{Credential, CredentialError};
-pub use self::fallback::Link;
+pub use self::fallback::{
+    FailureKind, Language, Link, Placeholder, Reply, Source, Target, Template, TemplateError,
+    Values, Variant, When,
+};
 pub use self::identity::{BodyField, IdentitySource, IdentitySourceError};
 pub use self::jwt::{Algorithm, Jwt};
 pub use self::limits::{Limits, PerUser, Rates, Total, WhenExceeded};
@@ -196,7 +199,10 @@ impl Config {
         let secrets = of_upstreams.chain(tokens).chain(&self.admin_token);
         let tls = self.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
         let tls = tls.map(std::path::PathBuf::as_path);
-        secrets.filter_map(Credential::file).chain(tls).collect()
+        let links = self.routes.iter().flat_map(|route| &route.fallback);
+        let texts = links.flat_map(Link::files);
+        let secrets = secrets.filter_map(Credential::file);
+        secrets.chain(tls).chain(texts).collect()
     }
 
     fn from_tree(root: Node, mut ids: Ids, mut problems: Collector) -> Result<Self, Problems> {

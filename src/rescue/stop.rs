@@ -151,7 +151,9 @@ fn status_of(failure: &Failure) -> (StatusCode, ErrorKind) {
         Cause::FirstByte(_) | Cause::Deadline | Cause::Send(SendErrorKind::ConnectTimeout) => {
             (StatusCode::GATEWAY_TIMEOUT, ErrorKind::Timeout)
         }
-        Cause::Refused(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded),
+        Cause::Refused(_) | Cause::LeftAlone => {
+            (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded)
+        }
         _ if failure.verdict.class == Class::Throttled => {
             (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded)
         }

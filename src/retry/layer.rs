@@ -193,6 +193,7 @@ impl Course {
             verdict: verdict_of(attempted),
             hint: attempted.as_ref().ok().and_then(|answer| answer.hint),
             tries: self.tries,
+            attempts_left: call.attempts_left(),
             replayable: call.payload.is_replayable(),
             idempotent: plan::is_idempotent(call.method.as_str()),
             patience_left: patience.saturating_sub(call.journal().waited),
@@ -246,7 +247,7 @@ impl Course {
 }
 
 /// What a retry after this kind of failure costs the lane's quota of retries.
-fn kind_of(class: Class) -> RetryClass {
+pub(crate) fn kind_of(class: Class) -> RetryClass {
     match class {
         Class::Unsent => RetryClass::Unsent,
         Class::Throttled => RetryClass::Throttle,

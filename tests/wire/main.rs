@@ -14,6 +14,7 @@ mod harness;
 
 mod auth;
 mod cancel;
+mod chain;
 mod faults;
 mod guard;
 mod lane;

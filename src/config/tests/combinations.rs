@@ -93,11 +93,51 @@ const UNFIT: &[(&str, &str)] = &[
     ),
     (
         "fallback: [{ upstream: openai, reply: x }]",
-        ":1:12: `fallback[0]` must be exactly one of `upstream`, `reply`, `queue` or `error`, not a mapping",
+        ":1:12: `fallback[0]` must be exactly one of `upstream`, `model`, `reply`, `queue` or `error`, not a mapping",
     ),
     (
         "fallback: [{ queue: { depth: 1 } }]",
         ":1:21: `fallback[0].queue` must be empty, or `{}`, not a mapping",
+    ),
+    (
+        "fallback: [{ when: { structured: true } }]",
+        ":1:12: `fallback[0]` must be exactly one of `upstream`, `model`, `reply`, `queue` or `error`, not a mapping",
+    ),
+    (
+        "fallback: [{ upstream: openai, when: { failure: [faulty, context] } }]",
+        ":1:58: `fallback[0].when.failure[1]` cannot be `context`: it must be one of `unsent`, `throttled`, `overloaded`, `faulty`, `exhausted` or `context_too_long`; did you mean `context_too_long`?",
+    ),
+    (
+        "fallback: [{ model: m, when: { time: 5s } }]",
+        ":1:32: unknown key `time` in `fallback[0].when`; did you mean `time_left`?",
+    ),
+    (
+        "fallback: [{ model: \"\" }]",
+        ":1:21: `fallback[0].model` cannot be empty: it must be the name of a model",
+    ),
+    (
+        "fallback: [{ reply: \"in {wiat}\" }]",
+        ":1:21: `fallback[0].reply` cannot be `in {wiat}`: there is no placeholder `{wiat}`; there are `{wait}`, `{wait_seconds}` and `{request_id}`, and for a queued request `{queue_id}` and `{location}`",
+    ),
+    (
+        "fallback: [{ reply: { text: a, file: b } }]",
+        ":1:21: `fallback[0].reply` cannot be a mapping: `text` and `file` exclude each other",
+    ),
+    (
+        "fallback: [{ reply: { language: de } }]",
+        ":1:14: `fallback[0].reply` lacks `text`",
+    ),
+    (
+        "fallback: [{ reply: { text: a, variants: [{ language: german language, text: b }] } }]",
+        ":1:55: `fallback[0].reply.variants[0].language` cannot be `german language`: it must be a language tag such as `en`, `de` or `pt-BR`",
+    ),
+    (
+        "fallback: [{ reply: { text: a, json: '[1]' } }]",
+        ":1:38: `fallback[0].reply.json` cannot be `[1]`: it must be a JSON object, such as '{\"status\": \"busy\", \"retry_in\": {wait_seconds}}'",
+    ),
+    (
+        "fallback: [{ reply: { text: \"at {location}\" } }]",
+        ":1:29: `fallback[0].reply.text` cannot be `at {location}`: only a queued request has a `{location}`",
     ),
     (
         "fallback: [reply]",

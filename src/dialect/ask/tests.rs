@@ -286,6 +286,22 @@ fn any_field() -> impl Strategy<Value = String> {
     ]
 }
 
+/// The same for a prompt of 10 MiB around the model, full of what could be taken for it.
+#[test]
+fn replacing_the_model_of_a_large_body_changes_nothing_else() {
+    let decoys =
+        r#"{"role":"user","content":"\"model\": \"x\" \ud83e\udd80","model":"y","n":-1.5E+300}"#;
+    let prompt = vec![decoys; (10 << 20) / decoys.len() + 1].join(" , ");
+    let body = |model: &str| {
+        format!("{{\"messages\" :\t[{prompt}],\r\n\"model\":{model} ,\"tools\":[{prompt}]}}")
+    };
+    let original = body("\"m\"");
+    let span = Ask::read(Dialect::CHAT_COMPLETIONS, original.as_bytes()).model_span;
+    let replaced = replace_model(original.as_bytes(), span.expect("it is there"), "n\"🦀");
+    // Compared as a whole, and not shown: a failure would print both.
+    assert!(replaced.is_some_and(|replaced| replaced == body("\"n\\\"🦀\"").as_bytes()));
+}
+
 proptest! {
     #[test]
     fn replacing_the_model_changes_nothing_else(
