@@ -50,6 +50,8 @@ pub struct Call {
     pub ask: Ask,
     /// Who asks.
     pub user: UserKey,
+    /// The number of the user's class; 0 for none.
+    pub class: u16,
     /// What this request wants differently from its route.
     pub wishes: Wishes,
     /// Until when anything may still be started for it.
@@ -74,6 +76,8 @@ pub struct Circumstances {
     pub ask: Ask,
     /// See [`Call::user`].
     pub user: UserKey,
+    /// See [`Call::class`].
+    pub class: u16,
     /// See [`Call::wishes`].
     pub wishes: Wishes,
     /// See [`Call::deadline`].
@@ -311,6 +315,7 @@ impl Call {
             dialect,
             ask,
             user,
+            class,
             wishes,
             deadline,
             late,
@@ -328,6 +333,7 @@ impl Call {
             dialect,
             ask,
             user,
+            class,
             wishes,
             deadline,
             late,

@@ -31,6 +31,9 @@ use crate::{
 /// How long a caller may pause in the middle of its body before the request is given up.
 const STALL: Duration = Duration::from_secs(60);
 
+/// How much of a body that is too large to be held is looked at before it is passed on.
+const BEGINNING: usize = 64 * 1024;
+
 /// A request's body.
 #[derive(Debug)]
 pub enum Payload {
@@ -97,13 +100,15 @@ impl Payload {
         if incoming.is_end_stream() {
             return Ok(Self::held(Bytes::new(), None));
         }
-        // A declared length that cannot be held is not read at all: the caller need not wait for it.
+        // Of a declared length that cannot be held only the beginning is waited for, where the user may be named.
         let declared = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
-        let mut arriving = Arriving::new(incoming);
-        if declared > cap {
-            return Ok(Self::passing(Bytes::new(), arriving));
-        }
-        let (mut reserved, mut read, mut trailers) = (budget.open(), Chunks::default(), None);
+        let cap = if declared > cap {
+            cap.min(BEGINNING)
+        } else {
+            cap
+        };
+        let (mut arriving, mut reserved) = (Arriving::new(incoming), budget.open());
+        let (mut read, mut trailers) = (Chunks::default(), None);
         loop {
             let frame = match timeout_at(by, arriving.frame()).await {
                 Err(_) => return Err(PayloadError::Late),
@@ -142,6 +147,19 @@ impl Payload {
         match self {
             Self::Held(held) => lock(held).as_ref().map(|held| held.bytes.clone()),
             Self::Passing(_) => None,
+        }
+    }
+
+    /// What is known of the body, and how long it is at least.
+    #[must_use]
+    pub fn known(&self) -> (Bytes, u64) {
+        match self {
+            Self::Held(held) => lock(held).as_ref().map_or((Bytes::new(), 0), |held| {
+                (held.bytes.clone(), held.bytes.len() as u64)
+            }),
+            Self::Passing(passing) => lock(passing).as_ref().map_or((Bytes::new(), 0), |it| {
+                (it.read.clone(), http_body::Body::size_hint(it).lower())
+            }),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::{
     deadline::Deadline,
     dialect::Ask,
     fallback::Finished,
-    identity,
+    identity::Identity,
     payload::Payload,
     rescue::Stop,
     retry::{deadline::caller_budget, tries::allowed_retries},
@@ -147,8 +147,8 @@ impl ReceptionLayer {
             arrived,
         };
         let (deadline, late) = timing(&occasion, route.upstream.timeouts.total);
-        let ask = ask.unwrap_or_default();
-        let user = identity::find(&route.policy.limits.identify, &parts.headers, &ask, peer);
+        let ask = ask.unwrap_or_else(|| Ask::read_beginning(dialect, &payload.known().0));
+        let Identity { user, class } = route.identities.of(&parts.headers, &ask, peer);
         let wishes = wishes(&parts.headers, route.policy.retry.max_retries);
         if let Some(callers) = callers {
             callers.strip(&mut parts.headers);
@@ -166,6 +166,7 @@ impl ReceptionLayer {
             dialect,
             ask,
             user,
+            class,
             wishes,
             deadline,
             late,

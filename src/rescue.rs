@@ -149,7 +149,7 @@ fn stopped(stop: &Stop, dialect: Dialect, id: CallId) -> (Response<Body>, Outcom
         outcome,
     } = told(stop, id);
     let mut response = error_response(dialect, id, status, kind, &stop.to_string());
-    stop.fields(response.headers_mut());
+    stop.fields(dialect.vendor(), response.headers_mut());
     (response, outcome)
 }
 

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use crate::{
     attempt::{Cause, Failure},
     auth::Stranger,
-    dialect::ErrorKind,
+    dialect::{ErrorKind, Vendor},
     limit::layer::OverLimit,
     payload::PayloadError,
     retry::triage::Class,
@@ -116,9 +116,9 @@ impl Stop {
     }
 
     /// Fields beside the body.
-    pub(super) fn fields(&self, headers: &mut HeaderMap) {
+    pub(super) fn fields(&self, vendor: Vendor, headers: &mut HeaderMap) {
         match self {
-            Self::OverLimit(over) => over.fields(headers),
+            Self::OverLimit(over) => over.fields(vendor, headers),
             // Our own retries are over: the SDK above must not multiply them.
             Self::Failed(failure) => {
                 headers.insert("x-should-retry", HeaderValue::from_static("false"));

@@ -27,6 +27,7 @@ mod limits;
 mod many;
 mod page;
 mod preamble;
+mod quotas;
 mod readers;
 mod reload;
 mod reply;
