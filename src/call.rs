@@ -265,7 +265,7 @@ impl Attempt {
     #[must_use]
     pub fn new(call: Arc<Call>, upstream: Arc<Upstream>, lane: Arc<Lane>) -> Self {
         Self {
-            upload: watched(call.payload.bytes().map_or(usize::MAX, Bytes::len)),
+            upload: watched(call.payload.bytes().map_or(usize::MAX, |body| body.len())),
             call,
             upstream,
             lane,
@@ -289,7 +289,7 @@ impl Attempt {
     pub fn body_len(&self) -> usize {
         match &self.sequel {
             Some(sequel) => sequel.body.len(),
-            None => self.call.payload.bytes().map_or(0, Bytes::len),
+            None => self.call.payload.bytes().map_or(0, |body| body.len()),
         }
     }
 }
@@ -427,6 +427,7 @@ mod tests {
                 br#"{"metadata":{"user_id":"CANARY"},"messages":[{"role":"user","content":"CANARY"}]}"#,
             ),
             user: UserKey::from_source("peer", b"CANARY"),
+            class: 0,
             wishes: Wishes {
                 fallback: FallbackWish::Route,
                 retries: 0,

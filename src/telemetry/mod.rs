@@ -4,8 +4,8 @@
 //! and never a field.
 
 mod access;
-mod json_lines;
 mod families;
+mod json_lines;
 pub mod labels;
 pub mod lanes;
 pub mod logs;
