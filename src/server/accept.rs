@@ -50,8 +50,28 @@ pub async fn serve(
             .map(|listener| accept_on(listener, fleet, limits)),
     );
     tokio::select! {
-        accepted = accepting => accepted.map(drop),
-        () = lifecycle.reached(Stage::Draining) => Ok(()),
+        accepted = accepting => return accepted.map(drop),
+        () = lifecycle.reached(Stage::Draining) => {}
+    }
+    close(listeners, fleet).await;
+    Ok(())
+}
+
+/// Closes all listeners at once; who had connected is still served.
+async fn close(listeners: Vec<Listener>, fleet: &Fleet) {
+    let closing = listeners
+        .into_iter()
+        .map(|listener| tokio::task::spawn_blocking(move || listener.close()));
+    for closed in join_all(closing).await {
+        match closed {
+            Ok(Ok(connected)) => {
+                for accepted in connected {
+                    fleet.hand_over(accepted).await;
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "a listener could not be closed with care"),
+            Err(error) => tracing::error!(%error, "closing a listener has failed inside surgetank"),
+        }
     }
 }
 
@@ -87,7 +107,7 @@ async fn accept_on(
 
 /// The connection was gone before we took it: the next one may be fine. What the network did to it comes
 /// out of accept(2), whose manual asks to treat these like "try again".
-fn is_of_one_connection(error: &io::Error) -> bool {
+pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(

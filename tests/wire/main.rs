@@ -32,6 +32,7 @@ mod readers;
 mod reload;
 mod reply;
 mod retry;
+mod stop;
 mod stream;
 mod tls;
 mod transparency;
