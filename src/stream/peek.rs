@@ -233,6 +233,7 @@ fn served(response: Response<Body>) -> Answer {
         response,
         verdict: triage(&outcome),
         hint: None,
+        whole: None,
     }
 }
 
@@ -301,6 +302,7 @@ impl Judging<'_> {
             response: Response::from_parts(parts, relay),
             verdict: triage(&outcome),
             hint,
+            whole: None,
         })
     }
 }

@@ -80,6 +80,10 @@ pub struct Metrics {
     pub answers: IntCounterVec,
     /// Answers that ended at their token limit: whole as HTTP, cut as text.
     pub truncated: IntCounterVec,
+    /// Answers that were asked for once more with a larger limit, by what came of it.
+    pub larger: IntCounterVec,
+    /// Answers whose JSON was taken out of its fence.
+    pub unwrapped: IntCounterVec,
     /// What answers cost, as the vendors told.
     pub tokens: IntCounterVec,
     /// Which models are labels.
@@ -205,6 +209,17 @@ impl Metrics {
                 "surgetank_answers_total",
                 "Answers of upstreams by why their model stopped.",
                 &["route", "model", "finish"],
+            )?,
+            larger: add.counters(
+                "surgetank_larger_total",
+                "Truncated answers under `retry_larger`, by what came of it: whole or cut (the larger answer was given), failed, or why \
+                 it was not tried.",
+                &["route", "outcome"],
+            )?,
+            unwrapped: add.counters(
+                "surgetank_unwrapped_total",
+                "Answers whose JSON was taken out of its Markdown fence.",
+                &["route"],
             )?,
             tokens: add.counters(
                 "surgetank_tokens_total",

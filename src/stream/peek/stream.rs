@@ -137,5 +137,6 @@ fn stream_error(response: Response<Body>, signal: &ErrorSignal) -> Answer {
         hint: hint_of(response.headers(), Some(signal)),
         response,
         verdict,
+        whole: None,
     }
 }
