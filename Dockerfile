@@ -3,12 +3,15 @@
 # that case. To trust a CA of your own as well, mount a bundle and set SSL_CERT_FILE.
 #
 #   docker build -t surgetank:0.1.0 .                       (BuildKit; podman build works alike)
-#   docker run --read-only --cap-drop ALL -e SURGETANK_LISTEN=0.0.0.0:4290 -p 127.0.0.1:4290:4290 surgetank:0.1.0
+#   docker run --read-only --cap-drop ALL -e SURGETANK_LISTEN=0.0.0.0:4290 \
+#     -e SURGETANK_LISTEN_WITHOUT_AUTH=true -p 127.0.0.1:4290:4290 surgetank:0.1.0
 #
 # Who can reach it: with no setting surgetank listens on the loopback of its network namespace. That is
 # right in a pod, where the application shares it. A container that stands alone has a loopback nobody
-# else can reach, hence SURGETANK_LISTEN above, and the published port is kept on the host's loopback:
-# whoever reaches the port may use the keys that surgetank holds. The admin port stays inside.
+# else can reach, hence SURGETANK_LISTEN above. Beyond loopback surgetank asks its callers for a token
+# (`auth` in the configuration) and does not start without; SURGETANK_LISTEN_WITHOUT_AUTH says that
+# something else keeps strangers out, as the published port above does by staying on the host's
+# loopback. The admin port stays inside.
 #
 # Reproducible: the same commit built twice gives the same bytes when the base image is the same, so
 # pin it by digest for a release (--build-arg RUST_IMAGE=rust@sha256:...). Cargo.lock fixes the crates,

@@ -5,14 +5,14 @@ use std::{io, sync::Arc};
 use tokio::time::Instant;
 
 use crate::{
-    admin::{Admin, AdminEdge},
+    admin::{self, Admin, AdminEdge},
     app::{self, Shared},
     budget::Budget,
     config::{Config, Environment},
     lane::layer::Lanes,
     reload::{Bell, fixed},
     rules::{Rules, RulesError, RulesInForce},
-    server::{self, Fleet, Lifecycle, Limits, Listener},
+    server::{self, Certificate, CertificateError, Fleet, Lifecycle, Limits, Listener},
     telemetry::Metrics,
     upstream::{self, Pool},
 };
@@ -26,6 +26,9 @@ pub enum StartError {
     /// The configuration cannot be put in force.
     #[error(transparent)]
     Rules(#[from] RulesError),
+    /// The certificate of the listeners cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// TLS is not usable.
     #[error("TLS could not be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -37,6 +40,17 @@ pub enum StartError {
     Workers(#[from] io::Error),
 }
 
+/// A configuration cannot be put in force in a running proxy.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// Something it needs is not there.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// The certificate of the listeners cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
+
 /// A running proxy, without its listeners.
 #[derive(Debug)]
 pub struct Proxy {
@@ -45,6 +59,8 @@ pub struct Proxy {
     started: Config,
     fleet: Arc<Fleet>,
     limits: Arc<Limits>,
+    /// What TLS listeners show.
+    certificate: Option<Certificate>,
     began: Instant,
     reload_bell: Bell,
 }
@@ -53,6 +69,8 @@ impl Proxy {
     /// Reads the credentials and starts the workers. `env` looks up an environment variable.
     pub fn start(config: &Config, env: Environment<'_>) -> Result<Self, StartError> {
         let rules = RulesInForce::new(Rules::new(config, env, None)?);
+        let certificate = config.tls.as_ref().map(Certificate::read);
+        let certificate = certificate.transpose()?.map(Certificate::new);
         let tls = upstream::trust()?;
         let limits = Arc::new(limits(config));
         let metrics = Arc::new(Metrics::new()?);
@@ -78,6 +96,7 @@ impl Proxy {
             started: config.clone(),
             fleet,
             limits,
+            certificate,
             began: Instant::now(),
             reload_bell: Bell::default(),
         })
@@ -94,6 +113,8 @@ impl Proxy {
             started: self.began,
             history: Admin::history(self.began),
             rules: self.shared.rules.clone(),
+            guard: admin::Guard::new(self.shared.rules.clone(), listener.is_loopback()),
+            reload_bell: self.reload_bell.clone(),
         };
         let history = admin.clone().keep_history();
         let limits = Arc::new(Limits {
@@ -128,6 +149,14 @@ impl Proxy {
     /// # Errors
     /// When a listener breaks for good.
     pub async fn serve(&self, listeners: Vec<Listener>) -> Result<(), server::AcceptError> {
+        let listeners = match self.certificate.as_ref().map(Certificate::acceptor) {
+            None => listeners,
+            Some(tls) => {
+                let tls = tls.map_err(io::Error::other)?;
+                let listeners = listeners.into_iter();
+                listeners.map(|listener| listener.with_tls(&tls)).collect()
+            }
+        };
         server::serve(listeners, &self.fleet, &self.limits, &self.shared.lifecycle).await
     }
 
@@ -144,8 +173,12 @@ impl Proxy {
         &self,
         config: &Config,
         env: Environment<'_>,
-    ) -> Result<Vec<&'static str>, RulesError> {
+    ) -> Result<Vec<&'static str>, ReloadError> {
+        let certified = config.tls.as_ref().map(Certificate::read).transpose()?;
         self.shared.rules.replace(config, env, &self.shared.lanes)?;
+        if let (Some(certificate), Some(certified)) = (&self.certificate, certified) {
+            certificate.replace(certified);
+        }
         self.shared.budget.resize(config.replay.total);
         Ok(fixed::differing(&self.started, config))
     }

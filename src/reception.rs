@@ -15,6 +15,7 @@ use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
     app::Inbound,
+    auth::Tokens,
     budget::Budget,
     call::{Call, Circumstances, FallbackWish, Wishes},
     deadline::Deadline,
@@ -85,7 +86,31 @@ where
     }
 }
 
+/// What the rules say of one request, before its body is read.
+struct Treatment {
+    route: Arc<Route>,
+    hold_at_most: usize,
+    callers: Option<Arc<Tokens>>,
+}
+
 impl ReceptionLayer {
+    /// Looks at the rules in force, for the one time in a request's life.
+    fn treatment(&self, parts: &Parts) -> Result<Treatment, Stop> {
+        let rules = self.rules.now();
+        if let Some(callers) = &rules.callers {
+            callers.admit(&parts.headers).inspect_err(|stranger| {
+                let labels = [stranger.as_str()];
+                self.metrics.strangers.with_label_values(&labels).inc();
+            })?;
+        }
+        let route = rules.routes.find(parts.uri.path(), &parts.headers);
+        Ok(Treatment {
+            route: route.ok_or(Stop::NoRoute)?.clone(),
+            hold_at_most: rules.hold_at_most,
+            callers: rules.callers.clone(),
+        })
+    }
+
     async fn understand(&self, inbound: Inbound) -> Result<Call, Stop> {
         let Inbound {
             request,
@@ -99,12 +124,12 @@ impl ReceptionLayer {
         if via::is_loop(request.headers()) {
             return Err(Stop::Loop);
         }
-        let (parts, body) = request.into_parts();
-        let (route, hold_at_most) = {
-            let rules = self.rules.now();
-            let route = rules.routes.find(parts.uri.path(), &parts.headers);
-            (route.ok_or(Stop::NoRoute)?.clone(), rules.hold_at_most)
-        };
+        let (mut parts, body) = request.into_parts();
+        let Treatment {
+            route,
+            hold_at_most,
+            callers,
+        } = self.treatment(&parts)?;
         let payload = Payload::read(body, hold_at_most, &self.budget).await?;
         if !payload.is_replayable() {
             self.metrics.unprotected.inc();
@@ -114,6 +139,9 @@ impl ReceptionLayer {
         let ask = ask.unwrap_or_default();
         let user = identity::find(&route.policy.limits.identify, &parts.headers, &ask, peer);
         let wishes = wishes(&parts.headers, route.policy.retry.max_retries);
+        if let Some(callers) = callers {
+            callers.strip(&mut parts.headers);
+        }
         // An empty path is only possible in absolute or asterisk form.
         let target = parts
             .uri

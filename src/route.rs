@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     config,
+    fallback::reply::{Reply, ReplyError},
     limit::{gcra::RuleError, layer::Limiter},
     retry::{
         backoff::Backoff,
@@ -32,13 +33,33 @@ pub struct Route {
 
 /// One link of a fallback chain.
 #[derive(Debug)]
-pub enum Link {
-    /// Another place to send the request to.
+pub struct Link {
+    /// What it leads to.
+    pub to: Target,
+    /// For which requests.
+    pub when: config::When,
+}
+
+/// Where a link leads.
+#[derive(Debug)]
+pub enum Target {
+    /// Another place to send the request to, or another model.
     Upstream(Arc<Upstream>),
-    /// A friendly answer with this text.
-    Reply(Arc<str>),
+    /// A friendly answer.
+    Reply(Box<Reply>),
     /// The upstream's own error, and no further link.
     Error,
+}
+
+/// A configuration that cannot be put to use.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteError {
+    /// A rate cannot be counted.
+    #[error("a limit cannot be used: {0}")]
+    Limit(#[from] RuleError),
+    /// A reply's text cannot be had.
+    #[error(transparent)]
+    Reply(#[from] ReplyError),
 }
 
 impl Route {
@@ -50,9 +71,9 @@ impl Route {
 
     /// The upstreams that its requests may be sent to, in the order in which they are tried.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        let links = self.fallback.iter().filter_map(|link| match link {
-            Link::Upstream(upstream) => Some(upstream),
-            Link::Reply(_) | Link::Error => None,
+        let links = self.fallback.iter().filter_map(|link| match &link.to {
+            Target::Upstream(upstream) => Some(upstream),
+            Target::Reply(_) | Target::Error => None,
         });
         std::iter::once(&self.upstream).chain(links)
     }
@@ -70,12 +91,12 @@ impl Routes {
     /// what their users have used.
     ///
     /// # Errors
-    /// When a route's limit cannot be counted.
+    /// When a route's limit cannot be counted, or the text of a reply cannot be read.
     pub fn new(
         config: &config::Config,
         upstreams: &[Arc<Upstream>],
         before: Option<&Self>,
-    ) -> Result<Self, RuleError> {
+    ) -> Result<Self, RouteError> {
         let by_name = |name: &str| {
             upstreams
                 .iter()
@@ -84,21 +105,35 @@ impl Routes {
         };
         let known = before.map(|before| &before.limiters);
         let mut limiters = Limiters::default();
-        let mut route = |policy: &config::Route| {
-            let link = |link: &config::Link| match link {
-                config::Link::Upstream(name) => by_name(name).map(Link::Upstream),
-                config::Link::Reply(text) => Some(Link::Reply(text.as_str().into())),
-                config::Link::Error => Some(Link::Error),
-                // Told as a warning when the configuration is read.
-                config::Link::Queue => None,
-            };
+        let mut route = |policy: &config::Route| -> Result<_, RouteError> {
             // Names are checked when the configuration is read.
             let Some(upstream) = by_name(&policy.upstream) else {
                 return Ok(None);
             };
+            let target = |target: &config::Target| {
+                Ok(Some(match target {
+                    config::Target::Upstream(name) => match by_name(name) {
+                        Some(upstream) => Target::Upstream(upstream),
+                        None => return Ok(None),
+                    },
+                    config::Target::Model(model) => {
+                        Target::Upstream(Arc::new(upstream.with_model(model)))
+                    }
+                    config::Target::Reply(reply) => Target::Reply(Box::new(Reply::load(reply)?)),
+                    config::Target::Error => Target::Error,
+                    // Told as a warning when the configuration is read.
+                    config::Target::Queue => return Ok(None),
+                }))
+            };
+            let link = |link: &config::Link| {
+                let when = link.when.clone();
+                let target: Result<_, ReplyError> = target(&link.to);
+                target.map(|to| Some(Link { to: to?, when })).transpose()
+            };
+            let fallback = policy.fallback.iter().filter_map(link);
             Ok(Some(Arc::new(Route {
+                fallback: fallback.collect::<Result<_, ReplyError>>()?,
                 upstream,
-                fallback: policy.fallback.iter().filter_map(link).collect(),
                 retry: retry_policy(&policy.retry),
                 limiter: limiters.of(&policy.limits, known)?,
                 policy: policy.clone(),

@@ -14,10 +14,10 @@ use arc_swap::{ArcSwap, Guard};
 use secrecy::SecretString;
 
 use crate::{
-    config::{self, BaseUrl, Config, Credential, Environment},
+    auth::Tokens,
+    config::{self, BaseUrl, Config, Credential, Environment, TokenError},
     lane::layer::Lanes,
-    limit::gcra::RuleError,
-    route::Routes,
+    route::{RouteError, Routes},
     upstream::Upstream,
 };
 
@@ -27,9 +27,12 @@ pub enum RulesError {
     /// A configured credential is not there.
     #[error("{0}")]
     Credential(String),
-    /// A rate cannot be counted.
-    #[error("a limit cannot be used: {0}")]
-    Limit(#[from] RuleError),
+    /// The tokens of callers or operators are not there.
+    #[error("a token cannot be had: {0}")]
+    Token(#[from] TokenError),
+    /// A route cannot do what it is configured to.
+    #[error(transparent)]
+    Route(#[from] RouteError),
 }
 
 /// One version of the rules. Never changes; a reload makes another one.
@@ -39,6 +42,10 @@ pub struct Rules {
     pub routes: Routes,
     /// In the order of the configuration.
     pub upstreams: Arc<[Arc<Upstream>]>,
+    /// Who may call; everybody, where there are none.
+    pub callers: Option<Arc<Tokens>>,
+    /// Who may change something through the operator's port; nobody, where there are none.
+    pub operators: Option<Tokens>,
     /// The largest body that is held for a retry.
     pub hold_at_most: usize,
     /// How the process ends.
@@ -51,7 +58,7 @@ impl Rules {
     /// What is the same as in the rules `before` keeps its number and its users' standing.
     ///
     /// # Errors
-    /// When a credential is missing or a limit cannot be counted.
+    /// When a credential is missing, a limit cannot be counted or a reply's text cannot be read.
     pub fn new(
         config: &Config,
         env: Environment<'_>,
@@ -70,9 +77,15 @@ impl Rules {
             .map(resolve)
             .collect::<Result<_, RulesError>>()?;
         let routes = Routes::new(config, &upstreams, before.map(|rules| &rules.routes))?;
+        let callers = config.auth.as_ref();
+        let callers = callers.map(|auth| Tokens::of_callers(auth, env).map(Arc::new));
+        let operators = config.admin_token.as_ref();
+        let operators = operators.map(|source| Tokens::of_operators(source, env));
         Ok(Self {
             routes,
             upstreams,
+            callers: callers.transpose()?,
+            operators: operators.transpose()?,
             hold_at_most: config.replay.per_request,
             shutdown: config.shutdown.clone(),
             numbers,

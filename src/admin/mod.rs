@@ -6,6 +6,7 @@
 //! | `/metrics` | Prometheus |
 //! | `/healthz` | 200 while the process lives |
 //! | `/readyz` | 200 while it accepts, 503 once it is stopping |
+//! | `POST /api/reload` | reads the configuration again; takes a token, as everything does that changes something |
 //! | `/api/state` | JSON: what is wrong and whose fault it is, what each lane does, the last fifteen minutes |
 //! | `/api/events` | the same as server-sent events, one a second |
 //!
@@ -13,6 +14,7 @@
 //! and a flood here meets its own worker.
 
 mod events;
+mod guard;
 pub mod headline;
 pub mod history;
 mod lanes;
@@ -30,8 +32,9 @@ use axum::{
     Router,
     extract::State,
     http::{Request, StatusCode, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
@@ -43,6 +46,7 @@ use crate::{
     body::{Body, BodyError},
     budget::Budget,
     lane::layer::Lanes,
+    reload::Bell,
     rules::RulesInForce,
     server::{Fleet, Lifecycle, Stage},
     telemetry::Metrics,
@@ -53,6 +57,8 @@ use lanes::LaneView;
 
 /// How often the counters are read into the history while nobody looks.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+pub use guard::Guard;
 
 /// What the admin endpoints look at.
 #[derive(Clone, Debug)]
@@ -69,6 +75,10 @@ pub struct Admin {
     pub lanes: Lanes,
     /// The names behind the numbers in the lanes' keys, and the limiters, which know the users.
     pub rules: RulesInForce,
+    /// Who may do what here.
+    pub guard: Guard,
+    /// What to ring for a look at the configuration.
+    pub reload_bell: Bell,
     /// When the process began to serve.
     pub started: Instant,
     /// The last fifteen minutes.
@@ -107,23 +117,37 @@ impl Admin {
 
 /// The endpoints as a service for connections.
 #[derive(Clone, Debug)]
-pub struct AdminEdge(Router);
+pub struct AdminEdge {
+    router: Router,
+    guard: Guard,
+}
 
 impl AdminEdge {
     /// Builds the router.
     #[must_use]
     pub fn new(admin: Admin) -> Self {
+        let guard = admin.guard.clone();
         let broadcast = Broadcast::new(admin.clone());
         let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(async || "alive\n"))
             .route("/readyz", get(ready))
             .route("/api/state", get(state))
-            .with_state(admin)
+            .with_state(admin.clone())
             .merge(events::router(broadcast))
-            .merge(page::router());
-        Self(router)
+            .merge(page::router())
+            .merge(changes(admin));
+        Self { router, guard }
     }
+}
+
+/// Everything that changes something. Whatever is added here is behind the token.
+fn changes(admin: Admin) -> Router {
+    let guard = admin.guard.clone();
+    Router::new()
+        .route("/api/reload", post(reload))
+        .with_state(admin)
+        .route_layer(from_fn_with_state(guard, guard::operators_only))
 }
 
 impl Service<Arrival> for AdminEdge {
@@ -137,16 +161,30 @@ impl Service<Arrival> for AdminEdge {
 
     fn call(&mut self, arrival: Arrival) -> Self::Future {
         let (parts, body) = arrival.request.into_parts();
+        if let Err(refusal) = self.guard.visitor(&parts) {
+            return Box::pin(std::future::ready(Ok(in_memory(refusal.into_response()))));
+        }
         let answering = self
-            .0
+            .router
             .clone()
             .oneshot(Request::from_parts(parts, axum::body::Body::new(body)));
-        Box::pin(async move {
-            let answered = answering.await?;
-            // What axum answers with here is in memory and cannot fail.
-            Ok(answered.map(|body| body.map_err(|_| BodyError::Incomplete).boxed_unsync()))
-        })
+        Box::pin(async move { Ok(in_memory(answering.await?)) })
     }
+}
+
+/// What axum answers with here is in memory and cannot fail.
+fn in_memory(answered: Response) -> http::Response<Body> {
+    answered.map(|body| body.map_err(|_| BodyError::Incomplete).boxed_unsync())
+}
+
+/// The look itself happens elsewhere and soon; the log and the metrics tell what came of it.
+async fn reload(State(admin): State<Admin>) -> Response {
+    admin.reload_bell.ring();
+    (
+        StatusCode::ACCEPTED,
+        "the configuration will be read again\n",
+    )
+        .into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
@@ -180,7 +218,7 @@ fn refresh_lanes(admin: &Admin) {
     for (key, lane) in admin.lanes.table().lanes() {
         if let Some(upstream) = rules.upstream(key.upstream) {
             let labels = [upstream.name.as_ref(), lane.label().as_str()];
-            families.refresh(labels, &lane.snapshot(), &lane.take_closed());
+            families.refresh(labels, &lane.view(0), &lane.take_closed());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `surgetank check`: everything that is wrong with a configuration, at once.
 
 use super::{ConfigFile, Failed, environment};
+use crate::{rules::Rules, server::Certificate};
 
 pub(super) fn run(file: &ConfigFile) -> Result<(), Failed> {
     let name = file
@@ -12,11 +13,17 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Failed> {
     let config = file
         .load()
         .map_err(|problems| Failed::usage(format!("{name} cannot be used\n{problems}")))?;
-    config.check_credentials(&environment).map_err(|problems| {
+    config.check_here(&environment).map_err(|problems| {
         Failed::usage(format!(
-            "{name} is correct, but a credential is missing\n{problems}"
+            "{name} is correct, but cannot be used here\n{problems}"
         ))
     })?;
+    // What is read beside the configuration, such as the texts of replies.
+    Rules::new(&config, &environment, None)
+        .map_err(|error| Failed::usage(format!("{name} cannot be put in force: {error}")))?;
+    if let Some(tls) = &config.tls {
+        Certificate::read(tls).map_err(Failed::usage)?;
+    }
     for warning in config.warnings() {
         eprintln!("{warning}");
     }

@@ -20,6 +20,9 @@ pub(super) struct RunArguments {
     /// Listen here instead of where the configuration says: `127.0.0.1:4290` or `unix:/run/surgetank.sock`.
     #[arg(long, value_name = "ADDR", env = "SURGETANK_LISTEN", value_parser = listen, value_delimiter = ',')]
     pub(super) listen: Vec<Listen>,
+    /// Listen beyond this machine although nobody is asked for a token, because something else asks.
+    #[arg(long, env = "SURGETANK_LISTEN_WITHOUT_AUTH")]
+    pub(super) listen_without_auth: bool,
     /// The operator's port, instead of the configuration's.
     #[arg(long, value_name = "ADDR", env = "SURGETANK_ADMIN", value_parser = listen)]
     pub(super) admin: Option<Listen>,
@@ -56,7 +59,7 @@ async fn serve(arguments: &RunArguments, config: &Config, prints: Prints) -> Res
         .collect::<Result<Vec<_>, _>>()?;
     let admin_listener = config.admin.as_ref().map(bind).transpose()?;
     let proxy = Proxy::start(config, &environment).map_err(|error| match error {
-        proxy::StartError::Rules(_) => Failed::usage(error),
+        proxy::StartError::Rules(_) | proxy::StartError::Certificate(_) => Failed::usage(error),
         _ => Failed::internal(error),
     })?;
     let proxy = Arc::new(proxy);

@@ -21,15 +21,16 @@ impl RunArguments {
         for file in config.files() {
             prints.take(file);
         }
-        if let Err(problems) = config.check_credentials(&environment) {
-            let what = "names a credential that is missing";
-            return (prints, Err(self.refused(what, problems)));
-        }
         if !self.listen.is_empty() {
             config.listen.clone_from(&self.listen);
         }
         if self.admin.is_some() {
             config.admin.clone_from(&self.admin);
+        }
+        config.listen_without_auth |= self.listen_without_auth;
+        if let Err(problems) = config.check_here(&environment) {
+            let what = "is correct, but cannot be used here";
+            return (prints, Err(self.refused(what, problems)));
         }
         (prints, Ok(config))
     }

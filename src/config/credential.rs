@@ -7,10 +7,10 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::{Deserialize, Deserializer, Error};
 
 use super::expand::is_variable_name;
@@ -37,9 +37,7 @@ pub enum Credential {
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The variable is not set.
-    #[error(
-        "the environment variable `{0}` is not set; set it, or take `credential` out so that callers send their own"
-    )]
+    #[error("the environment variable `{0}` is not set")]
     Unset(String),
     /// The file cannot be read, for the reason given.
     #[error("the file `{path}` cannot be read: {source}")]
@@ -64,10 +62,7 @@ impl Credential {
     ///
     /// A file is read at each call, so that a mounted secret may change.
     pub fn resolve(&self, env: Environment<'_>) -> Result<SecretString, CredentialError> {
-        let mut secret = match self {
-            Self::Env(name) => env(name).ok_or_else(|| CredentialError::Unset(name.clone()))?,
-            Self::File(path) => self.read(path)?,
-        };
+        let mut secret = self.fetch(env)?.expose_secret().to_owned();
         if secret.ends_with('\n') {
             secret.pop();
             if secret.ends_with('\r') {
@@ -84,6 +79,24 @@ impl Credential {
             return Err(CredentialError::Unusable(self.clone()));
         }
         Ok(SecretString::from(secret))
+    }
+
+    /// What its place holds, as it is.
+    pub(super) fn fetch(&self, env: Environment<'_>) -> Result<SecretString, CredentialError> {
+        let held = match self {
+            Self::Env(name) => env(name).ok_or_else(|| CredentialError::Unset(name.clone()))?,
+            Self::File(path) => self.read(path)?,
+        };
+        Ok(held.into())
+    }
+
+    /// The file that it is in, if it is in one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Env(_) => None,
+            Self::File(path) => Some(path),
+        }
     }
 
     fn read(&self, path: &PathBuf) -> Result<String, CredentialError> {
@@ -119,7 +132,7 @@ fn variable_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
     Err(D::Error::custom(why))
 }
 
-fn file_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+pub(super) fn file_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
     let path = String::deserialize(deserializer)?;
     if path.is_empty() || path.contains('\0') {
         return Err(D::Error::custom("it must be the path of a file"));

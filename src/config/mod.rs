@@ -13,12 +13,14 @@
 //! 5. What remains is a [`Config`], in which nothing is left to be looked up, merged or defaulted.
 
 mod answers;
+mod auth;
 mod base_url;
 mod check;
 mod credential;
 mod decode;
 mod expand;
 mod fallback;
+mod here;
 mod identity;
 mod inherit;
 mod limits;
@@ -29,6 +31,7 @@ mod process;
 mod retry;
 mod schema;
 mod suggest;
+mod tls;
 mod tree;
 mod unbuilt;
 pub mod units;
@@ -41,9 +44,13 @@ use std::io::Read;
 use std::path::Path;
 
 pub use self::answers::{Answers, NoticeAfter, NoticeAfterError, OnTruncated, Stream};
+pub use self::auth::{Auth, TOKEN_HEADER, TokenError, read_tokens};
 pub use self::base_url::{BaseUrl, BaseUrlError};
 pub use self::credential::{Credential, CredentialError};
-pub use self::fallback::Link;
+pub use self::fallback::{
+    FailureKind, Language, Link, Placeholder, Reply, Source, Target, Template, TemplateError,
+    Values, Variant, When,
+};
 pub use self::identity::{BodyField, IdentitySource, IdentitySourceError};
 pub use self::limits::{Limits, PerUser, WhenExceeded};
 pub use self::listen::{Listen, ListenError};
@@ -51,6 +58,7 @@ pub use self::matching::{HeaderPattern, HeaderPatternError, Match, PathPrefix, P
 pub use self::problem::{Place, Problem, Problems, Severity};
 pub use self::process::{Fail, LogFormat, Replay, Server, Shutdown, Store, Telemetry};
 pub use self::retry::{PostRetry, Retry};
+pub use self::tls::Tls;
 pub use self::tree::Environment;
 pub use self::units::Rate;
 pub use self::upstream::{Timeouts, Upstream};
@@ -69,8 +77,16 @@ const LARGEST_FILE: u64 = 1024 * 1024;
 pub struct Config {
     /// Where callers connect; at least one.
     pub listen: Vec<Listen>,
+    /// Whether listening beyond this machine without `auth` is intended.
+    pub listen_without_auth: bool,
+    /// The certificate of the TCP listeners, if they speak TLS.
+    pub tls: Option<Tls>,
+    /// The tokens that callers must show, if any.
+    pub auth: Option<Auth>,
     /// Where metrics, health and the status page are served, if anywhere.
     pub admin: Option<Listen>,
+    /// Where the tokens are that whoever changes something through the operator's port must show one of.
+    pub admin_token: Option<Credential>,
     /// The APIs that requests are sent on to, in the order of the file, each name once; at least one.
     pub upstreams: Vec<Upstream>,
     /// Which requests go where, in the order in which they are tried; at least one.
@@ -88,8 +104,8 @@ pub struct Config {
     /// The name of the file, as it was given.
     source: String,
     warnings: Vec<Problem>,
-    /// Where the credential of an upstream stands in the file.
-    credential_places: HashMap<String, Place>,
+    /// Where the settings stand in the file that are looked at once more where they are used, by their keys.
+    places: HashMap<String, Place>,
 }
 
 /// Where some requests go, and how they are treated on the way.
@@ -173,33 +189,16 @@ impl Config {
     /// The files that are read besides the configuration itself. What they hold may change while it does not.
     #[must_use]
     pub fn files(&self) -> Vec<&Path> {
-        let credentials = self.upstreams.iter().map(|upstream| &upstream.credential);
-        credentials
-            .filter_map(|credential| match credential {
-                Some(Credential::File(path)) => Some(path.as_path()),
-                Some(Credential::Env(_)) | None => None,
-            })
-            .collect()
-    }
-
-    /// Tells every credential that cannot be had. Reading a configuration does not ask for them:
-    /// it may be checked where its secrets are not.
-    pub fn check_credentials(&self, env: Environment<'_>) -> Result<(), Problems> {
-        let mut problems = Collector::new(&self.source);
-        for upstream in &self.upstreams {
-            let Some(credential) = &upstream.credential else {
-                continue;
-            };
-            if let Err(error) = credential.resolve(env) {
-                let place = self.credential_places.get(&upstream.name).copied();
-                let name = &upstream.name;
-                problems.error(
-                    place,
-                    format!("the credential of `{name}` cannot be had: {error}"),
-                );
-            }
-        }
-        problems.finish().map(|_| ())
+        let of_upstreams = self.upstreams.iter();
+        let of_upstreams = of_upstreams.filter_map(|upstream| upstream.credential.as_ref());
+        let tokens = self.auth.iter().flat_map(|auth| &auth.tokens);
+        let secrets = of_upstreams.chain(tokens).chain(&self.admin_token);
+        let tls = self.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+        let tls = tls.map(std::path::PathBuf::as_path);
+        let links = self.routes.iter().flat_map(|route| &route.fallback);
+        let texts = links.flat_map(Link::files);
+        let secrets = secrets.filter_map(Credential::file);
+        secrets.chain(tls).chain(texts).collect()
     }
 
     fn from_tree(root: Node, mut ids: Ids, mut problems: Collector) -> Result<Self, Problems> {
@@ -214,14 +213,18 @@ impl Config {
         let warnings = problems.finish()?;
         Ok(Self {
             routes: routes(&file, &root),
-            credential_places: credential_places(&root),
+            places: places(&root),
             listen: file
                 .listen
                 .0
                 .into_iter()
                 .map(|listen| listen.value)
                 .collect(),
+            listen_without_auth: file.listen_without_auth,
+            tls: file.tls,
+            auth: file.auth,
             admin: file.admin.map(|admin| admin.value),
+            admin_token: file.admin_token,
             upstreams: file.upstreams.0,
             server: file.server,
             telemetry: file.telemetry,
@@ -251,13 +254,22 @@ fn routes(file: &File, root: &Node) -> Vec<Route> {
     file.routes.iter().enumerate().map(route).collect()
 }
 
-fn credential_places(root: &Node) -> HashMap<String, Place> {
+/// The places of what [`here`] looks at.
+fn places(root: &Node) -> HashMap<String, Place> {
     let upstreams = root.get("upstreams").map_or(&[][..], Node::entries);
-    let place = |(name, upstream): &(String, Node)| {
-        let place = upstream.get("credential")?.key_or_value_place()?;
-        Some((name.clone(), place))
-    };
-    upstreams.iter().filter_map(place).collect()
+    let credentials = upstreams
+        .iter()
+        .filter_map(|(_, upstream)| upstream.get("credential"));
+    let single: [&[&str]; 5] = [
+        &["listen"],
+        &["auth", "tokens"],
+        &["admin_token"],
+        &["tls"],
+        &["telemetry", "otlp"],
+    ];
+    let single = single.iter().filter_map(|keys| root.at(keys));
+    let place = |node: &Node| Some((node.path.clone(), node.key_or_value_place()?));
+    credentials.chain(single).filter_map(place).collect()
 }
 
 /// The text of a file, or a sentence why not.

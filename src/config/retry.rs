@@ -8,7 +8,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::units::{DurationText, MOST_RETRIES, PositiveDurationText, factor, retries};
+use super::units::{
+    DurationText, MOST_RETRIES, PositiveDurationText, at_least_one, factor, retries,
+};
 
 /// How failed requests are tried again.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -18,6 +20,10 @@ pub struct Retry {
     #[serde(deserialize_with = "retries")]
     #[schemars(range(max = MOST_RETRIES))]
     pub max_retries: u32,
+    /// How often a request is sent at most, to all upstreams of its chain together, first tries and retries.
+    #[serde(deserialize_with = "at_least_one")]
+    #[schemars(range(min = 1))]
+    pub max_attempts: u32,
     /// The wait before the first retry.
     #[serde(with = "PositiveDurationText")]
     pub base: Duration,
@@ -46,6 +52,7 @@ impl Default for Retry {
     fn default() -> Self {
         Self {
             max_retries: 3,
+            max_attempts: 8,
             base: Duration::from_secs(2),
             factor: 2.0,
             cap: Duration::from_secs(30),

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answers::{Answers, Stream};
+use super::auth::Auth;
+use super::credential::Credential;
 use super::decode::{At, OneOrMany};
 use super::fallback::{Link, default_chain};
 use super::limits::Limits;
@@ -15,6 +17,7 @@ use super::listen::Listen;
 use super::matching::Match;
 use super::process::{Replay, Server, Shutdown, Store, Telemetry};
 use super::retry::Retry;
+use super::tls::Tls;
 use super::upstream::{Upstream, Upstreams};
 
 const PORT: u16 = 4290;
@@ -27,8 +30,18 @@ const ADMIN_PORT: u16 = 4291;
 pub(super) struct File {
     /// Where callers connect: `IP:PORT` or `unix:/path`, or a list of them. `127.0.0.1:4290` if left out.
     pub(super) listen: OneOrMany<At<Listen>>,
+    /// Whether listening beyond this machine is wanted without `auth`, because something else asks who is calling.
+    /// Without it, surgetank does not start then.
+    pub(super) listen_without_auth: bool,
+    /// TLS on the TCP listeners; `none` for clear text.
+    pub(super) tls: Option<Tls>,
+    /// The tokens that callers must show one of; `none` to ask nobody.
+    pub(super) auth: Option<Auth>,
     /// Where metrics, health and the status page are served; `none` for nowhere. `127.0.0.1:4291` if left out.
     pub(super) admin: Option<At<Listen>>,
+    /// The file or variable with the tokens, one a line, that open what changes something through the `admin` port.
+    /// Without it, nothing can be changed there.
+    pub(super) admin_token: Option<Credential>,
     /// The APIs that requests are sent on to, by name. Anthropic and OpenAI if left out.
     #[schemars(with = "std::collections::BTreeMap<String, Upstream>")]
     pub(super) upstreams: Upstreams,
@@ -61,7 +74,11 @@ impl Default for File {
         let listen = |port| At::nowhere(Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
         Self {
             listen: OneOrMany(vec![listen(PORT)]),
+            listen_without_auth: false,
+            tls: None,
+            auth: None,
             admin: Some(listen(ADMIN_PORT)),
+            admin_token: None,
             upstreams: Upstreams::default(),
             routes: Vec::new(),
             retry: Retry::default(),

@@ -153,7 +153,12 @@ impl Node {
 
     /// Whether a secret may stand here, on purpose or by a slip, so that no message may show what does.
     pub(super) fn is_private(&self) -> bool {
-        let holds_secrets = |key: &str| matches!(key, "credential" | "store" | "headers");
+        let holds_secrets = |key: &str| {
+            matches!(
+                key,
+                "credential" | "store" | "headers" | "auth" | "admin_token"
+            )
+        };
         let in_url = |text: &str| text.contains(['@', '?']);
         self.path.split('.').any(holds_secrets)
             || (self.path.ends_with("base_url") && self.text().is_some_and(in_url))

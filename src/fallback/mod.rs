@@ -1,29 +1,52 @@
 //! What the caller gets when the upstream has failed and further tries are spent or useless.
 //!
-//! The chain of the route is tried in order: another upstream, then a friendly reply in the caller's
-//! own dialect. What the caller did wrong is never covered up by it, and an account without money is
-//! never covered up by a reply: somebody has to see that. A chain without a usable link passes the
-//! upstream's own answer on as it came, and tells the SDK above not to try again.
+//! The chain of the route is tried in order: another upstream or model, then a friendly reply in the caller's
+//! own dialect. Which links are there for which failure is `condition`. What the caller did wrong is never covered
+//! up, and an account without money is never covered up by a reply: somebody has to see that. A chain without a
+//! usable link passes the upstream's own answer on as it came, and tells the SDK above not to try again.
+//!
+//! A chain multiplies load where retries already do, so what bounds retries bounds it too: one number of attempts for
+//! the whole request, the caller's time and patience, and the retry quota of the lane that is asked next. A lane gives
+//! the right to a second chance back when it serves it, so a healthy fallback takes over an outage of any length, and
+//! one that fails as well is soon left alone.
+//!
+//! An upstream whose lane's breaker is shut is passed over without a wait as long as another follows; when a probe is
+//! due, the next request is that probe, and the traffic returns with it.
 
-mod reply;
+pub mod condition;
+mod language;
+pub mod reply;
 
 use std::{
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Response};
+use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
+use self::{
+    condition::{Kind, Situation, applies, failure_of},
+    reply::Occasion,
+};
 use crate::{
-    attempt::{Answer, Attempted, Failure, verdict_of},
+    attempt::{Answer, Attempted, Cause, Failure, verdict_of},
     body::Body,
     call::{Attempt, Call, FallbackWish},
-    lane::layer::Lanes,
-    retry::triage::{Class, Verdict},
-    route::Link,
+    config::FailureKind,
+    dialect::Structured,
+    lane::{Lane, layer::Lanes},
+    retry::{
+        layer::kind_of,
+        plan::{SHORTEST_TRY, StopReason},
+        triage::{Class, Signal, Verdict},
+    },
+    route::{Link, Target},
     telemetry::{Metrics, Outcome},
+    upstream::Upstream,
 };
 
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -64,10 +87,18 @@ pub struct Fallback<S> {
     with: FallbackLayer,
 }
 
-impl<S> Service<Arc<Call>> for Fallback<S>
-where
-    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static,
+/// What stands below: all tries of a call on one upstream.
+trait Tries:
+    Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static
 {
+}
+
+impl<S> Tries for S where
+    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static
+{
+}
+
+impl<S: Tries> Service<Arc<Call>> for Fallback<S> {
     type Response = Finished;
     type Error = Failure;
     type Future = BoxFuture<'static, Result<Finished, Failure>>;
@@ -79,89 +110,238 @@ where
 
     fn call(&mut self, call: Arc<Call>) -> Self::Future {
         let chain = Chain {
-            service: self.inner.clone(),
             with: self.with.clone(),
             call,
         };
-        Box::pin(chain.run())
+        Box::pin(chain.run(self.inner.clone()))
     }
 }
 
 /// One request on its way down the chain.
-struct Chain<S> {
-    service: S,
+struct Chain {
     with: FallbackLayer,
     call: Arc<Call>,
 }
 
-impl<S> Chain<S>
-where
-    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static,
-{
-    async fn run(self) -> Result<Finished, Failure> {
-        let mut tried = self.attempt(&self.call.route.upstream).await;
-        let first = verdict_of(&tried);
-        if !fails(first) || self.call.wishes.fallback == FallbackWish::None {
-            return passed_on(tried);
+/// Where a walk down the chain stands.
+struct Walk {
+    /// What the latest target said.
+    tried: Attempted,
+    /// How the first one failed.
+    first: Class,
+    /// How the latest one failed; where it only refused what another had taken on, the failure before.
+    failure: FailureKind,
+    /// The lane of the latest one.
+    lane: Arc<Lane>,
+}
+
+/// What a link came to.
+enum Step {
+    /// The walk is over.
+    Done(Result<Finished, Failure>),
+    /// The next link.
+    On(Walk),
+}
+
+impl Chain {
+    async fn run<S: Tries>(self, service: S) -> Result<Finished, Failure> {
+        let call = &self.call;
+        let own = &call.route.upstream;
+        let lane = self.with.lanes.of(call, own);
+        let tried = if lane.is_failing() && self.has_another(FailureKind::Overloaded, None) {
+            Err(left_alone())
+        } else {
+            let attempt = Attempt::new(call.clone(), own.clone(), lane.clone());
+            service.clone().oneshot(attempt).await
+        };
+        let verdict = verdict_of(&tried);
+        let failure = match failure_of(verdict) {
+            Some(failure) if call.wishes.fallback != FallbackWish::None => failure,
+            _ => return passed_on(tried),
+        };
+        let mut walk = Walk {
+            tried,
+            first: verdict.class,
+            failure,
+            lane,
+        };
+        for (index, link) in call.route.fallback.iter().enumerate() {
+            if !self.is_open(link, walk.failure) {
+                continue;
+            }
+            walk = match self.follow(service.clone(), link, index, walk).await {
+                Step::Done(finished) => return finished,
+                Step::On(walk) => walk,
+            };
         }
-        for link in &self.call.route.fallback {
-            match link {
-                Link::Upstream(_) if self.call.wishes.fallback == FallbackWish::Reply => {}
-                Link::Upstream(upstream) => {
-                    if !self.call.payload.is_replayable() {
-                        continue;
-                    }
-                    tried = self.attempt(upstream).await;
-                    if !fails(verdict_of(&tried)) {
-                        self.substituted("upstream", first);
-                        return passed_on(tried);
-                    }
+        passed_on(walk.tried)
+    }
+
+    async fn follow<S: Tries>(&self, service: S, link: &Link, index: usize, walk: Walk) -> Step {
+        match &link.to {
+            Target::Upstream(upstream) => match self.next_attempt(upstream, index, &walk) {
+                Ok(attempt) => self.second(service, attempt, walk).await,
+                Err(reason) => {
+                    let lane = self.with.lanes.of(&self.call, upstream);
+                    let labels = [upstream.name.as_ref(), lane.label().as_str(), reason];
+                    self.with
+                        .metrics
+                        .retries_denied
+                        .with_label_values(&labels)
+                        .inc();
+                    Step::On(walk)
                 }
-                // Money that has run out is not "high demand": the operator has to see it.
-                Link::Reply(_) if verdict_of(&tried).class == Class::Exhausted => {}
-                Link::Reply(text) => {
-                    if let Some(response) = reply::render(&self.call, text) {
-                        self.substituted("reply", first);
-                        return Ok(Finished {
+            },
+            Target::Reply(reply) => {
+                let occasion = Occasion {
+                    failure: walk.failure,
+                    wait: wait_of(&walk),
+                };
+                match reply.render(&self.call, occasion) {
+                    Some(response) => {
+                        self.substituted("reply", walk.first);
+                        Step::Done(Ok(Finished {
                             response,
                             outcome: Outcome::Substituted,
-                        });
+                        }))
                     }
+                    None => Step::On(walk),
                 }
-                Link::Error => break,
             }
+            Target::Error => Step::Done(passed_on(walk.tried)),
         }
-        passed_on(tried)
     }
 
-    fn attempt(
+    /// Whether a link is there for this request after this failure.
+    fn is_open(&self, link: &Link, failure: FailureKind) -> bool {
+        let call = &self.call;
+        let kind = match &link.to {
+            Target::Upstream(upstream) => {
+                let can_name_model = upstream.model.is_none()
+                    || call.ask.model_span.is_some()
+                    || call.payload.bytes().is_some_and(bytes::Bytes::is_empty);
+                let is_wanted = call.wishes.fallback == FallbackWish::Route;
+                if !(is_wanted && can_name_model && call.payload.is_replayable()) {
+                    return false;
+                }
+                Kind::Upstream
+            }
+            Target::Reply(_) => Kind::Own,
+            Target::Error => Kind::Error,
+        };
+        let situation = Situation {
+            failure,
+            structured: call.ask.structured != Structured::No,
+            time_left: call.deadline.remaining(Instant::now()),
+        };
+        applies(&link.when, kind, &situation)
+    }
+
+    /// Whether an upstream that is not known to fail stands in the chain, behind the link `after`.
+    fn has_another(&self, failure: FailureKind, after: Option<usize>) -> bool {
+        let behind = after.map_or(0, |index| index + 1);
+        let mut links = self.call.route.fallback.iter().skip(behind);
+        links.any(|link| match &link.to {
+            Target::Upstream(upstream) => {
+                self.is_open(link, failure)
+                    && !self.with.lanes.of(&self.call, upstream).is_failing()
+            }
+            Target::Reply(_) | Target::Error => false,
+        })
+    }
+
+    /// The right to ask another target, or why there is none.
+    fn next_attempt(
         &self,
-        upstream: &Arc<crate::upstream::Upstream>,
-    ) -> impl Future<Output = Attempted> + Send + use<S> {
-        let lane = self.with.lanes.of(&self.call, upstream);
-        self.service
-            .clone()
-            .oneshot(Attempt::new(self.call.clone(), upstream.clone(), lane))
+        upstream: &Arc<Upstream>,
+        index: usize,
+        walk: &Walk,
+    ) -> Result<Attempt, &'static str> {
+        let call = &self.call;
+        if call.attempts_left() == 0 {
+            return Err(StopReason::Attempts.as_str());
+        }
+        if call.deadline.remaining(Instant::now()) < SHORTEST_TRY {
+            return Err(StopReason::Deadline.as_str());
+        }
+        let lane = self.with.lanes.of(call, upstream);
+        if lane.is_failing() && self.has_another(walk.failure, Some(index)) {
+            return Err("failing");
+        }
+        // The first attempt of a request is nobody's second chance, wherever it goes.
+        let right = match call.journal().attempts {
+            0 => None,
+            _ => Some(
+                lane.may_retry(kind_of(verdict_of(&walk.tried).class))
+                    .ok_or(StopReason::Quota.as_str())?,
+            ),
+        };
+        let attempt = Attempt::new(call.clone(), upstream.clone(), lane);
+        Ok(Attempt { right, ..attempt })
     }
 
-    fn substituted(&self, kind: &'static str, first: Verdict) {
+    /// Asks another target.
+    async fn second<S: Tries>(&self, service: S, attempt: Attempt, walk: Walk) -> Step {
+        let (upstream, lane) = (attempt.upstream.clone(), attempt.lane.clone());
+        // What the one before said is not held while this one is asked.
+        drop(walk.tried);
+        let tried = service.oneshot(attempt).await;
+        let verdict = verdict_of(&tried);
+        let failure = match failure_of(verdict) {
+            Some(failure) => failure,
+            // Its refusal is not the caller's doing: the request was fit for the upstream that it was made for.
+            None if verdict.class == Class::Refused
+                && verdict.signal != Some(Signal::ContentFiltered) =>
+            {
+                tracing::warn!(
+                    request_id = self.call.id.as_str(),
+                    upstream = upstream.name.as_ref(),
+                    status = self.call.journal().upstream_status,
+                    "a fallback refused a request that its own upstream would have taken"
+                );
+                walk.failure
+            }
+            None => {
+                self.substituted("upstream", walk.first);
+                return Step::Done(passed_on(tried));
+            }
+        };
+        Step::On(Walk {
+            tried,
+            failure,
+            lane,
+            ..walk
+        })
+    }
+
+    fn substituted(&self, kind: &'static str, first: Class) {
         self.with
             .metrics
             .fallbacks
-            .with_label_values(&[kind, first.class.as_str()])
+            .with_label_values(&[kind, first.as_str()])
             .inc();
         self.call.journal().substituted = Some(kind);
     }
 }
 
-/// Whether a fallback may take the answer's place.
-fn fails(verdict: Verdict) -> bool {
-    match verdict.class {
-        Class::Unsent | Class::Throttled | Class::Overloaded | Class::Faulty | Class::Exhausted => {
-            true
-        }
-        Class::Served | Class::Refused | Class::Broken | Class::Abandoned => false,
+/// The failure of an upstream that was not even asked.
+fn left_alone() -> Failure {
+    Failure {
+        verdict: Verdict::final_of(Class::Overloaded),
+        cause: Cause::LeftAlone,
     }
+}
+
+/// When another try is likely to be served, as far as the latest target and its lane tell.
+fn wait_of(walk: &Walk) -> Duration {
+    let told = match &walk.tried {
+        Ok(answer) => answer.hint.map_or(Duration::ZERO, |hint| hint.wait),
+        Err(failure) => match failure.cause {
+            Cause::Refused(refused) => refused.retry_after,
+            _ => Duration::ZERO,
+        },
+    };
+    told.max(walk.lane.snapshot().closed_for)
 }
 
 fn passed_on(tried: Attempted) -> Result<Finished, Failure> {
@@ -179,7 +359,8 @@ fn passed_on(tried: Attempted) -> Result<Finished, Failure> {
     // An SDK would try these statuses again, in vain or on top of our own attempts.
     let status = response.status().as_u16();
     let sdk_repeats = matches!(status, 408 | 409 | 429) || status >= 500;
-    if fails(verdict) || verdict.retryable || (verdict.class == Class::Refused && sdk_repeats) {
+    let failed = failure_of(verdict).is_some_and(|failure| failure != FailureKind::ContextTooLong);
+    if failed || verdict.retryable || (verdict.class == Class::Refused && sdk_repeats) {
         response
             .headers_mut()
             .insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));

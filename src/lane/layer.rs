@@ -34,6 +34,9 @@ use crate::{
     upstream::Upstream,
 };
 
+/// A request whose patience is spent still passes an open door: a fallback that need not wait is worth it.
+const LEAST_PATIENCE: Duration = Duration::from_millis(10);
+
 /// The lanes of the process, and how a call finds its own.
 #[derive(Clone, Debug, Default)]
 pub struct Lanes {
@@ -217,12 +220,10 @@ where
 }
 
 fn request(call: &Call, attempt: &mut Attempt) -> Request {
-    let patience = call
-        .route
-        .policy
-        .retry
-        .patience
-        .saturating_sub(call.journal().waited);
+    let patience = call.route.policy.retry.patience;
+    let patience = patience
+        .saturating_sub(call.journal().waited)
+        .max(LEAST_PATIENCE);
     Request {
         user: UserKey(short(&call.user)),
         retry: attempt.right.take(),

@@ -146,6 +146,12 @@ impl Lane {
         self.lock().core.snapshot(Instant::now())
     }
 
+    /// True while the upstream is known to fail and no probe is due: whoever has another upstream should ask that one.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.lock().core.is_failing(Instant::now())
+    }
+
     /// How long gate, breaker and probes kept everybody out since this was last taken, by reason.
     #[must_use]
     pub fn take_closed(&self) -> Waits {

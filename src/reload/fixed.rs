@@ -43,6 +43,7 @@ const FIXED: &[Fixed] = &[
         };
         url(a) != url(b)
     }),
+    ("tls", |a, b| a.tls.is_some() != b.tls.is_some()),
     ("telemetry.log", |a, b| a.telemetry.log != b.telemetry.log),
     ("telemetry.otlp", |a, b| {
         a.telemetry.otlp != b.telemetry.otlp
@@ -62,6 +63,9 @@ mod tests {
 
     /// Settings outside upstreams, routes and their blocks that a reload puts in force.
     const LIVE: &[&str] = &[
+        "admin_token",
+        "auth",
+        "listen_without_auth",
         "replay.per_request",
         "replay.total",
         "server.via",

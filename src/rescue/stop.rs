@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::{
     attempt::{Cause, Failure},
+    auth::Stranger,
     dialect::ErrorKind,
     limit::layer::OverLimit,
     payload::PayloadError,
@@ -24,6 +25,9 @@ pub enum Stop {
         "this request has already passed through this surgetank: an upstream's `base_url` points back at it"
     )]
     Loop,
+    /// Its caller has not shown a token that opens.
+    #[error(transparent)]
+    Unauthorized(#[from] Stranger),
     /// No route takes it.
     #[error("no route takes this request; add one without `match` at the end of `routes`")]
     NoRoute,
@@ -67,6 +71,11 @@ impl Stop {
             Self::Loop => told(
                 StatusCode::LOOP_DETECTED,
                 ErrorKind::Invalid,
+                Outcome::Rejected,
+            ),
+            Self::Unauthorized(_) => told(
+                StatusCode::UNAUTHORIZED,
+                ErrorKind::Authentication,
                 Outcome::Rejected,
             ),
             Self::NoRoute => told(
@@ -122,6 +131,10 @@ impl Stop {
                 // What follows on this connection cannot be trusted to be a new request.
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
+            Self::Unauthorized(_) => {
+                let scheme = HeaderValue::from_static("Bearer realm=\"surgetank\"");
+                headers.insert(header::WWW_AUTHENTICATE, scheme);
+            }
             Self::NoRoute | Self::Panicked => {}
         }
         if matches!(self, Self::Ambiguous(Ambiguous::Method)) {
@@ -138,7 +151,9 @@ fn status_of(failure: &Failure) -> (StatusCode, ErrorKind) {
         Cause::FirstByte(_) | Cause::Deadline | Cause::Send(SendErrorKind::ConnectTimeout) => {
             (StatusCode::GATEWAY_TIMEOUT, ErrorKind::Timeout)
         }
-        Cause::Refused(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded),
+        Cause::Refused(_) | Cause::LeftAlone => {
+            (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded)
+        }
         _ if failure.verdict.class == Class::Throttled => {
             (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded)
         }

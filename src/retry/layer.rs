@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     attempt::{Answer, Attempted, Cause, Failure, verdict_of},
-    call::{Attempt, Call, FailedTry},
+    call::{Attempt, Call, FailedTry, Sequel},
     lane::{Lane, RetryClass, RetryRight},
     stream::late::{Retry as Number, What},
     telemetry::Metrics,
@@ -101,6 +101,7 @@ struct Course {
     call: Arc<Call>,
     upstream: Arc<Upstream>,
     lane: Arc<Lane>,
+    sequel: Option<Arc<Sequel>>,
     tries: Tries,
     is_retry: bool,
 }
@@ -114,7 +115,11 @@ impl Course {
             call: first.call.clone(),
             upstream: first.upstream.clone(),
             lane: first.lane.clone(),
-            tries: Tries::new(first.call.wishes.retries),
+            tries: Tries::new(match &first.sequel {
+                Some(sequel) => sequel.retries,
+                None => first.call.wishes.retries,
+            }),
+            sequel: first.sequel.clone(),
             is_retry: false,
         }
     }
@@ -193,6 +198,7 @@ impl Course {
             verdict: verdict_of(attempted),
             hint: attempted.as_ref().ok().and_then(|answer| answer.hint),
             tries: self.tries,
+            attempts_left: call.attempts_left(),
             replayable: call.payload.is_replayable(),
             idempotent: plan::is_idempotent(call.method.as_str()),
             patience_left: patience.saturating_sub(call.journal().waited),
@@ -230,14 +236,9 @@ impl Course {
 
     fn again(&mut self, right: RetryRight) -> Attempt {
         self.is_retry = true;
-        let resent = self
-            .call
-            .payload
-            .bytes()
-            .map_or(0, |bytes| bytes.len() as u64);
-        self.metrics.resent_bytes.inc_by(resent);
         let (call, upstream) = (self.call.clone(), self.upstream.clone());
-        let attempt = Attempt::new(call, upstream, self.lane.clone());
+        let attempt = Attempt::new(call, upstream, self.lane.clone()).with(self.sequel.clone());
+        self.metrics.resent_bytes.inc_by(attempt.body_len() as u64);
         Attempt {
             right: Some(right),
             ..attempt
@@ -246,7 +247,7 @@ impl Course {
 }
 
 /// What a retry after this kind of failure costs the lane's quota of retries.
-fn kind_of(class: Class) -> RetryClass {
+pub(crate) fn kind_of(class: Class) -> RetryClass {
     match class {
         Class::Unsent => RetryClass::Unsent,
         Class::Throttled => RetryClass::Throttle,

@@ -6,7 +6,7 @@
 //! 1. Can another try help at all? (the verdict of [`super::triage`])
 //! 2. Can the request be sent once more? (its body is still there; its method, or the operator's
 //!    policy for methods that are not idempotent, allows it)
-//! 3. Is a try left?
+//! 3. Is a try left, of this upstream's retries and of all attempts that the request may make?
 //! 4. Does the wait fit? It begins no earlier than the backoff *and* the server's hint, and has to
 //!    end within the patience and before the caller's deadline. If it cannot, we stop at once:
 //!    sleeping first and giving up then would cost the caller the time as well as the answer.
@@ -105,6 +105,8 @@ pub struct Situation {
     pub hint: Option<Hint>,
     /// The tries used up.
     pub tries: Tries,
+    /// The attempts that the request may still make, on this upstream and all others together.
+    pub attempts_left: u32,
     /// Whether the request's body can be sent once more.
     pub replayable: bool,
     /// Whether the request's method is idempotent ([`is_idempotent`]).
@@ -222,6 +224,8 @@ impl Policy {
             Some(StopReason::BodyNotReplayable)
         } else if !situation.idempotent && !self.post.allows(verdict.delivery) {
             Some(StopReason::PostPolicy)
+        } else if situation.attempts_left == 0 {
+            Some(StopReason::Attempts)
         } else {
             None
         }

@@ -205,6 +205,8 @@ pub struct Verdict {
     pub delivery: Delivery,
     /// Whether the cure is a new connection rather than time, so that the first retry need not wait.
     pub immediate: bool,
+    /// What the upstream itself said went wrong, if it did and could be read.
+    pub signal: Option<Signal>,
 }
 
 /// Reads the upstream's `x-should-retry`: exactly `true` or `false`, as the SDKs do, and nothing
@@ -241,11 +243,11 @@ pub fn triage(outcome: &Outcome) -> Verdict {
                 Some(false) => false,
                 _ => retryable,
             };
-            Verdict::answered(class, overruled)
+            Verdict::answered(class, overruled, signal)
         }
         Outcome::StreamError { signal } => {
             let (class, retryable) = in_success(signal);
-            Verdict::answered(class, retryable)
+            Verdict::answered(class, retryable, Some(signal))
         }
         Outcome::Transport(transport) => transport_failure(transport),
         Outcome::BrokenOff => Verdict::final_of(Class::Broken),
@@ -315,6 +317,7 @@ fn transport_failure(transport: Transport) -> Verdict {
         retryable: class.is_retryable(),
         delivery,
         immediate: class == Class::Unsent,
+        signal: None,
     }
 }
 
@@ -323,12 +326,13 @@ const fn by_class(class: Class) -> (Class, bool) {
 }
 
 impl Verdict {
-    const fn answered(class: Class, retryable: bool) -> Self {
+    const fn answered(class: Class, retryable: bool, signal: Option<Signal>) -> Self {
         Self {
             class,
             retryable,
             delivery: Delivery::Answered,
             immediate: false,
+            signal,
         }
     }
 
@@ -340,6 +344,7 @@ impl Verdict {
             retryable: false,
             delivery: Delivery::Unknown,
             immediate: false,
+            signal: None,
         }
     }
 }

@@ -81,7 +81,8 @@ fn is_exhaustion(error: &io::Error) -> bool {
 }
 
 async fn turn_away(accepted: Accepted) {
-    let Accepted::Tcp(stream, _) = accepted else {
+    // Within TLS it would be no answer.
+    let Accepted::Tcp(stream, _, None) = accepted else {
         return;
     };
     if let Ok(mut stream) = tokio::net::TcpStream::from_std(stream) {

@@ -6,8 +6,10 @@ use std::{
     net::SocketAddr,
     os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -18,7 +20,14 @@ const BACKLOG: i32 = 1024;
 
 /// A socket that is bound and listening.
 #[derive(Debug)]
-pub enum Listener {
+pub struct Listener {
+    bound: Bound,
+    /// How to shake hands, where connections over IP are in TLS.
+    tls: Option<Arc<ServerConfig>>,
+}
+
+#[derive(Debug)]
+enum Bound {
     /// Over IP.
     Tcp(TcpListener),
     /// Over a file-system path.
@@ -28,7 +37,7 @@ pub enum Listener {
 /// An accepted connection on its way to a worker.
 #[derive(Debug)]
 pub(super) enum Accepted {
-    Tcp(std::net::TcpStream, SocketAddr),
+    Tcp(std::net::TcpStream, SocketAddr, Option<Arc<ServerConfig>>),
     Unix(std::os::unix::net::UnixStream),
 }
 
@@ -49,40 +58,55 @@ impl Listener {
     /// Binds. A Unix socket's stale file is removed first; a live one is an error.
     pub fn bind(listen: &Listen) -> Result<Self, BindError> {
         let bound = match listen {
-            Listen::Tcp(addr) => bind_tcp(*addr).map(Self::Tcp),
-            Listen::Unix(path) => bind_unix(path).map(|socket| Self::Unix(socket, path.clone())),
+            Listen::Tcp(addr) => bind_tcp(*addr).map(Bound::Tcp),
+            Listen::Unix(path) => bind_unix(path).map(|socket| Bound::Unix(socket, path.clone())),
         };
-        bound.map_err(|error| match error.kind() {
+        let listener = bound.map(|bound| Self { bound, tls: None });
+        listener.map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => BindError::Taken(listen.to_string()),
             _ => BindError::Other(listen.to_string(), error),
         })
     }
 
+    /// Speaks TLS from now on, where it is over IP.
+    #[must_use]
+    pub fn with_tls(mut self, tls: &Arc<ServerConfig>) -> Self {
+        self.tls = Some(tls.clone());
+        self
+    }
+
     /// The TCP address, with the port that the kernel chose for port 0.
     #[must_use]
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(socket) => socket.local_addr().ok(),
-            Self::Unix(..) => None,
+        match &self.bound {
+            Bound::Tcp(socket) => socket.local_addr().ok(),
+            Bound::Unix(..) => None,
         }
     }
 
+    /// Whether it is over IP and only this machine reaches it.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.tcp_addr()
+            .is_some_and(|addr| addr.ip().to_canonical().is_loopback())
+    }
+
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
-        match self {
-            Self::Tcp(socket) => {
+        match &self.bound {
+            Bound::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
                 // Tokens are small writes: without this, Nagle would hold them back for an ACK.
                 stream.set_nodelay(true)?;
-                Ok(Accepted::Tcp(stream.into_std()?, peer))
+                Ok(Accepted::Tcp(stream.into_std()?, peer, self.tls.clone()))
             }
-            Self::Unix(socket, _) => Ok(Accepted::Unix(socket.accept().await?.0.into_std()?)),
+            Bound::Unix(socket, _) => Ok(Accepted::Unix(socket.accept().await?.0.into_std()?)),
         }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
+        if let Bound::Unix(_, path) = &self.bound {
             // A socket file without a listener would only confuse the next start.
             let _ = std::fs::remove_file(path);
         }

@@ -3,7 +3,7 @@
 //! The runtime model is one current-thread runtime a core (`worker`), fed by one acceptor
 //! (`accept`) that hands each new connection to the worker with the fewest live ones; see
 //! `docs/decisions/0001-runtime-a-core.md`. A connection (`connection`) speaks HTTP/1.1 or
-//! HTTP/2 over clear text, whichever its first bytes say, under timers that no slow peer can hold
+//! HTTP/2, whichever its first bytes say, over clear text or `tls`, under timers that no slow peer can hold
 //! (`clock` for what a connection owes, `streams` for each stream of HTTP/2). `answer` is the last
 //! thing that a body passes before hyper has it.
 //! `guard` refuses what hyper would accept but a second HTTP implementation could read differently.
@@ -16,11 +16,13 @@ pub mod guard;
 mod listener;
 mod socket;
 mod streams;
+mod tls;
 mod worker;
 
 pub use accept::{AcceptError, serve};
 pub use connection::Edge;
 pub use listener::{BindError, Listener};
+pub use tls::{Certificate, CertificateError};
 pub use worker::Fleet;
 
 use std::{

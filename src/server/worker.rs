@@ -14,7 +14,11 @@ use std::{
     thread::JoinHandle,
 };
 
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, mpsc},
+};
+use tokio_rustls::TlsAcceptor;
 
 use super::{
     Lifecycle, Limits, connection, connection::Edge, listener::Accepted, socket::Transport,
@@ -146,8 +150,17 @@ async fn work<E: Edge>(
     while let Some((accepted, live)) = inbox.recv().await {
         let (edge, limits, lifecycle) = (edge.clone(), limits.clone(), lifecycle.clone());
         match accepted {
-            Accepted::Tcp(stream, peer) => match tokio::net::TcpStream::from_std(stream) {
-                Ok(stream) => spawn(stream, Some(peer.ip()), edge, limits, lifecycle, live),
+            Accepted::Tcp(stream, peer, tls) => match TcpStream::from_std(stream) {
+                Ok(stream) => {
+                    let peer = Some(peer.ip());
+                    match tls {
+                        None => spawn(stream, peer, edge, limits, lifecycle, live),
+                        Some(tls) => {
+                            let shaking = TlsAcceptor::from(tls).accept(stream);
+                            spawn_tls(shaking, peer, edge, limits, lifecycle, live);
+                        }
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be taken over by its worker");
                 }
@@ -160,6 +173,23 @@ async fn work<E: Edge>(
             },
         }
     }
+}
+
+/// A handshake that fails, or does not end in the time of a head, is the peer's affair.
+fn spawn_tls<E: Edge>(
+    shaking: tokio_rustls::Accept<TcpStream>,
+    peer: Option<IpAddr>,
+    edge: E,
+    limits: Arc<Limits>,
+    lifecycle: Lifecycle,
+    live: Live,
+) {
+    tokio::spawn(async move {
+        if let Ok(Ok(stream)) = tokio::time::timeout(limits.head_timeout, shaking).await {
+            connection::serve(stream, peer, edge, limits, lifecycle).await;
+        }
+        drop(live);
+    });
 }
 
 fn spawn<S, E>(

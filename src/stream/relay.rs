@@ -27,6 +27,7 @@ use crate::{
     config::OnTruncated,
     dialect::{ErrorKind, errors},
     server::Lifecycle,
+    telemetry::ChunkTimes,
 };
 
 /// Says in a stream what the header of this name says of a plain answer.
@@ -62,6 +63,9 @@ pub struct Relay {
     /// Whether it may still have to be said that the stream was cut by its token limit.
     may_mark: bool,
     patience: Patience,
+    last_piece: Instant,
+    /// The time between pieces, for the operator.
+    gaps: Option<ChunkTimes>,
     /// Since when the upstream is waited for. While the caller does not read, nobody waits.
     silent_since: Option<Instant>,
     /// How often a sign of life goes into a silent stream; none for what is no stream of a known kind.
@@ -120,6 +124,8 @@ impl Relay {
             passed: 0,
             may_mark,
             patience,
+            last_piece: now,
+            gaps: None,
             silent_since: None,
             keepalive,
             spoke: now,
@@ -128,6 +134,13 @@ impl Relay {
             call,
             state: State::Passing,
         }
+    }
+
+    /// Notes the time between pieces.
+    #[must_use]
+    pub fn timed_by(mut self, gaps: ChunkTimes) -> Self {
+        self.gaps = Some(gaps);
+        self
     }
 
     /// Goes on reading an answer that is no stream. `skim` has already seen what is held.
@@ -240,6 +253,12 @@ impl Relay {
         };
         match next {
             Some(Ok(frame)) => {
+                let now = Instant::now();
+                if let Some(gaps) = &self.gaps {
+                    let gap = now.saturating_duration_since(self.last_piece);
+                    gaps.observe(gap.as_secs_f64());
+                }
+                self.last_piece = now;
                 self.silent_since = None;
                 Poll::Ready(Some(Ok(match frame.into_data() {
                     Ok(data) => {

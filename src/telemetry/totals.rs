@@ -140,7 +140,7 @@ mod tests {
         requests("two", Outcome::Served);
         requests("two", Outcome::Rejected);
         let attempt = |upstream, class: Class, kind| {
-            let labels = [upstream, class.as_str(), kind];
+            let labels = [upstream, "other", class.as_str(), kind];
             metrics.attempts.with_label_values(&labels).inc();
         };
         attempt("a", Class::Throttled, "first");

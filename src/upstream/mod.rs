@@ -44,6 +44,7 @@ const POOL_SIZE: usize = 128;
 const MAX_HEAD: usize = 64 * 1024;
 
 /// A place to send requests to, with everything resolved that a request would otherwise look up.
+#[derive(Clone)]
 pub struct Upstream {
     /// Its name in every table by upstream; it stays the same when the configuration is read again.
     pub number: usize,
@@ -105,6 +106,15 @@ impl Upstream {
             timeouts: config.timeouts.clone(),
             http2: config.http2,
             via,
+        }
+    }
+
+    /// The same place, with another model.
+    #[must_use]
+    pub fn with_model(&self, model: &str) -> Self {
+        Self {
+            model: Some(model.into()),
+            ..self.clone()
         }
     }
 

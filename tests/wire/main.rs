@@ -13,10 +13,13 @@
 mod harness;
 
 mod alive;
+mod auth;
 mod cancel;
+mod chain;
 mod faults;
 mod guard;
 mod lane;
+mod larger;
 mod late;
 mod life;
 mod limits;
@@ -28,6 +31,8 @@ mod reload;
 mod reply;
 mod retry;
 mod stream;
+mod tls;
 mod transparency;
 mod truncated;
+mod unwrap;
 mod usage;

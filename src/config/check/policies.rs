@@ -32,6 +32,15 @@ impl Checks<'_> {
             );
             self.problems.warning(place, message);
         }
+        if retry.max_attempts <= retry.max_retries {
+            let settings: [&[&str]; 2] = [&["retry", "max_attempts"], &["retry", "max_retries"]];
+            let place = place_of_any(node, &settings);
+            let message = format!(
+                "`max_attempts` ({}) ends a request before its {} retries are spent, and leaves nothing for its fallbacks",
+                retry.max_attempts, retry.max_retries,
+            );
+            self.problems.warning(place, message);
+        }
         let first_wait = retry.base.min(retry.cap);
         if retry.max_retries > 0 && first_wait > retry.patience {
             let settings: [&[&str]; 3] = [

@@ -1,11 +1,13 @@
-//! Checks of listeners, memory and endpoints.
+//! Checks of listeners, who may come in, memory and endpoints.
 
 use secrecy::ExposeSecret;
 
 use super::{Checks, NAME, is_name, place_of_any};
+use crate::config::auth::carries_a_key;
 use crate::config::base_url::BaseUrl;
 use crate::config::decode::At;
 use crate::config::listen::Listen;
+use crate::config::problem::Severity;
 use crate::config::units::display_size;
 use crate::store::redis::Address;
 
@@ -16,7 +18,7 @@ const LARGEST_HEAD: usize = 1024 * 1024;
 impl Checks<'_> {
     pub(super) fn process(&mut self) {
         self.listeners();
-        self.exposure();
+        self.access();
         self.memory();
         self.endpoints();
     }
@@ -57,20 +59,40 @@ impl Checks<'_> {
         }
     }
 
-    /// A configured credential is lent to whoever can connect.
-    fn exposure(&mut self) {
-        let mut upstreams = self.file.upstreams.0.iter();
-        let Some(lender) = upstreams.find(|upstream| upstream.credential.is_some()) else {
-            return;
-        };
-        let listen = self.file.listen.0.iter();
-        for listen in listen.filter(|listen| !listen.value.is_local()) {
-            let place = self.place(listen.id);
-            let message = format!(
-                "whoever reaches `{}` spends the credential of `{}`; listen on `localhost` or keep others out by a network policy",
-                listen.value, lender.name,
-            );
-            self.problems.warning(place, message);
+    /// Settings of who may come in that do not go together.
+    fn access(&mut self) {
+        let place = |keys: &[&str]| place_of_any(Some(self.root), &[keys]);
+        let mut found = Vec::new();
+        if let Some(auth) = &self.file.auth {
+            let header = auth.header.iter().find(|name| carries_a_key(name));
+            let mut upstreams = self.file.upstreams.0.iter();
+            let bare = upstreams.find(|upstream| upstream.credential.is_none());
+            if let (Some(header), Some(bare)) = (header, bare) {
+                let message = format!(
+                    "`{header}` carries the caller's own key to `{}`, which has no `credential`: give it one, or use `x-surgetank-token`",
+                    bare.name
+                );
+                found.push((Severity::Error, place(&["auth", "header"]), message));
+            }
+            if self.file.listen_without_auth {
+                let message = "`listen_without_auth` has no effect beside `auth`".to_owned();
+                found.push((Severity::Warning, place(&["listen_without_auth"]), message));
+            }
+        }
+        if self.file.admin_token.is_some() && self.file.admin.is_none() {
+            let message = "`admin_token` has no effect, since `admin` is off".to_owned();
+            found.push((Severity::Warning, place(&["admin_token"]), message));
+        }
+        let is_unix = |listen: &At<Listen>| matches!(listen.value, Listen::Unix(_));
+        if self.file.tls.is_some() && self.file.listen.0.iter().all(is_unix) {
+            let message = "`tls` has no effect on a Unix socket".to_owned();
+            found.push((Severity::Warning, place(&["tls"]), message));
+        }
+        for (severity, place, message) in found {
+            match severity {
+                Severity::Error => self.problems.error(place, message),
+                Severity::Warning => self.problems.warning(place, message),
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Checks, NAME, is_name};
 use crate::config::decode::At;
-use crate::config::fallback::Link;
+use crate::config::fallback::{Link, Target, When};
 use crate::config::inherit::REPLACED;
 use crate::config::matching::Match;
 use crate::config::schema::{File, RouteEntry};
@@ -103,7 +103,8 @@ impl Checks<'_> {
                 let message = "this falls back to the same API and model that have just failed; name another upstream";
                 self.problems.error(place, message);
             }
-            if link.value == Link::Error && index + 1 < links.len() {
+            let is_last_word = link.value.to == Target::Error && link.value.when == When::default();
+            if is_last_word && index + 1 < links.len() {
                 self.problems.error(
                     place,
                     "`error` ends the chain; what stands behind it is never tried",
@@ -113,7 +114,7 @@ impl Checks<'_> {
     }
 
     fn link_exists(&mut self, link: &At<Link>) {
-        if let Link::Upstream(name) = &link.value {
+        if let Target::Upstream(name) = &link.value.to {
             // The name stands below the link's one key.
             let name_id = self
                 .node(link.id)
@@ -143,8 +144,13 @@ fn inherits_chain(route: &At<RouteEntry>, root: &Node) -> bool {
 
 /// Whether a request that failed at `own` would be the same request again at the link's upstream.
 fn leads_back(link: &At<Link>, own: &str, file: &File) -> bool {
-    let Link::Upstream(target) = &link.value else {
-        return false;
+    let target = match &link.value.to {
+        Target::Upstream(target) => target,
+        Target::Model(model) => {
+            let own = file.upstreams.named(own);
+            return own.is_some_and(|own| own.model.as_ref() == Some(model));
+        }
+        Target::Reply(_) | Target::Queue | Target::Error => return false,
     };
     let is_same = |(target, own): (&Upstream, &Upstream)| {
         target.base_url == own.base_url

@@ -40,6 +40,35 @@ impl<'de> SeqAccess<'de> for Placed<'_> {
     }
 }
 
+/// The two parts of a choice with conditions: the choice, then what stands under `when`.
+pub(super) enum WithWhen<'a> {
+    Choice(Reader<'a>),
+    When(Reader<'a>),
+    Done,
+}
+
+impl<'de> SeqAccess<'de> for WithWhen<'_> {
+    type Error = Fault;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Fault> {
+        const WHEN: &str = "when";
+        match std::mem::replace(self, Self::Done) {
+            Self::Choice(reader) => {
+                *self = Self::When(reader);
+                reader.without(WHEN).deliver(seed).map(Some)
+            }
+            Self::When(reader) => match reader.under(WHEN) {
+                Some(when) => when.deliver(seed).map(Some),
+                None => Ok(None),
+            },
+            Self::Done => Ok(None),
+        }
+    }
+}
+
 /// The items of a list.
 pub(super) struct Items<'a> {
     pub(super) rest: std::slice::Iter<'a, Node>,

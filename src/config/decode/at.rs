@@ -13,6 +13,10 @@ use crate::config::tree::NodeId;
 pub(super) const AT: &str = "surgetank::config::At";
 /// Tells the reader to deliver a lone value as a list of one.
 pub(super) const ONE_OR_MANY: &str = "surgetank::config::OneOrMany";
+/// Tells the reader to deliver a mapping in two parts: a choice by its one key, and what stands beside it under `when`.
+pub(in crate::config) const BESIDE_WHEN: &str = "surgetank::config::BesideWhen";
+/// Tells the reader to deliver a lone value as text, and anything else as itself.
+pub(in crate::config) const SHORT_FORM: &str = "surgetank::config::ShortForm";
 
 /// A value and the node it was read from.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use std::collections::HashSet;
 
 use serde::de::DeserializeOwned;
 
-pub(super) use self::at::{At, OneOrMany};
+pub(super) use self::at::{At, BESIDE_WHEN, OneOrMany, SHORT_FORM};
 use self::reader::{Notes, Reader};
 use super::problem::Collector;
 use super::tree::{Kind, Node, NodeId};

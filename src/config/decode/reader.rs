@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use serde::de::{DeserializeSeed, Deserializer, Error, Unexpected, Visitor};
 
 use super::Faulty;
-use super::access::{Choice, Entries, Items, Placed};
-use super::at::{AT, ONE_OR_MANY};
+use super::access::{Choice, Entries, Items, Placed, WithWhen};
+use super::at::{AT, BESIDE_WHEN, ONE_OR_MANY, SHORT_FORM};
 use super::fault::{Fault, unknown_key};
 use crate::config::problem::Collector;
 use crate::config::suggest::list;
@@ -42,11 +42,31 @@ impl<'a> Notes<'a> {
 pub(super) struct Reader<'a> {
     node: &'a Node,
     notes: Notes<'a>,
+    /// A key that belongs to no choice: it stands beside one.
+    beside: Option<&'static str>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(node: &'a Node, notes: Notes<'a>) -> Self {
-        Self { node, notes }
+        Self {
+            node,
+            notes,
+            beside: None,
+        }
+    }
+
+    /// The same node, whose choice is among its keys other than `key`.
+    pub(super) fn without(self, key: &'static str) -> Self {
+        Self {
+            beside: Some(key),
+            ..self
+        }
+    }
+
+    /// What stands under `key`, if it is there and can be read.
+    pub(super) fn under(self, key: &str) -> Option<Self> {
+        let node = self.node.get(key)?;
+        (!self.notes.is_faulty(node)).then(|| Self::new(node, self.notes))
     }
 
     pub(super) fn id(&self) -> NodeId {
@@ -158,6 +178,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     ) -> Result<V::Value, Fault> {
         match name {
             AT => visitor.visit_seq(Placed::Id(self)),
+            BESIDE_WHEN => visitor.visit_seq(WithWhen::Choice(self)),
+            SHORT_FORM => match self.node.text() {
+                Some(text) => visitor.visit_str(text),
+                None => visitor.visit_newtype_struct(self),
+            },
             ONE_OR_MANY if matches!(self.node.kind, Kind::List(_)) => self.deserialize_seq(visitor),
             ONE_OR_MANY => {
                 let alone = std::slice::from_ref(self.node);
@@ -199,7 +224,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let choice = match (self.node.entries(), self.node.text()) {
+        let is_choice = |(key, _): &&(String, Node)| Some(key.as_str()) != self.beside;
+        let entries: Vec<&(String, Node)> = self.node.entries().iter().filter(is_choice).collect();
+        let choice = match (entries.as_slice(), self.node.text()) {
             ([(_, value)], _) if self.notes.is_faulty(value) => return Err(Fault::told()),
             ([(key, value)], _) if variants.contains(&key.as_str()) => Choice {
                 key,

@@ -93,11 +93,51 @@ const UNFIT: &[(&str, &str)] = &[
     ),
     (
         "fallback: [{ upstream: openai, reply: x }]",
-        ":1:12: `fallback[0]` must be exactly one of `upstream`, `reply`, `queue` or `error`, not a mapping",
+        ":1:12: `fallback[0]` must be exactly one of `upstream`, `model`, `reply`, `queue` or `error`, not a mapping",
     ),
     (
         "fallback: [{ queue: { depth: 1 } }]",
         ":1:21: `fallback[0].queue` must be empty, or `{}`, not a mapping",
+    ),
+    (
+        "fallback: [{ when: { structured: true } }]",
+        ":1:12: `fallback[0]` must be exactly one of `upstream`, `model`, `reply`, `queue` or `error`, not a mapping",
+    ),
+    (
+        "fallback: [{ upstream: openai, when: { failure: [faulty, context] } }]",
+        ":1:58: `fallback[0].when.failure[1]` cannot be `context`: it must be one of `unsent`, `throttled`, `overloaded`, `faulty`, `exhausted` or `context_too_long`; did you mean `context_too_long`?",
+    ),
+    (
+        "fallback: [{ model: m, when: { time: 5s } }]",
+        ":1:32: unknown key `time` in `fallback[0].when`; did you mean `time_left`?",
+    ),
+    (
+        "fallback: [{ model: \"\" }]",
+        ":1:21: `fallback[0].model` cannot be empty: it must be the name of a model",
+    ),
+    (
+        "fallback: [{ reply: \"in {wiat}\" }]",
+        ":1:21: `fallback[0].reply` cannot be `in {wiat}`: there is no placeholder `{wiat}`; there are `{wait}`, `{wait_seconds}` and `{request_id}`, and for a queued request `{queue_id}` and `{location}`",
+    ),
+    (
+        "fallback: [{ reply: { text: a, file: b } }]",
+        ":1:21: `fallback[0].reply` cannot be a mapping: `text` and `file` exclude each other",
+    ),
+    (
+        "fallback: [{ reply: { language: de } }]",
+        ":1:14: `fallback[0].reply` lacks `text`",
+    ),
+    (
+        "fallback: [{ reply: { text: a, variants: [{ language: german language, text: b }] } }]",
+        ":1:55: `fallback[0].reply.variants[0].language` cannot be `german language`: it must be a language tag such as `en`, `de` or `pt-BR`",
+    ),
+    (
+        "fallback: [{ reply: { text: a, json: '[1]' } }]",
+        ":1:38: `fallback[0].reply.json` cannot be `[1]`: it must be a JSON object, such as '{\"status\": \"busy\", \"retry_in\": {wait_seconds}}'",
+    ),
+    (
+        "fallback: [{ reply: { text: \"at {location}\" } }]",
+        ":1:29: `fallback[0].reply.text` cannot be `at {location}`: only a queued request has a `{location}`",
     ),
     (
         "fallback: [reply]",
@@ -175,8 +215,16 @@ fn what_works_otherwise_than_it_looks_is_warned_of() {
             ":1:29: warning: requests bring their own path: with this `base_url`, `/v1/models` goes to `/v1/v1/models`; take the `/v1` out unless callers leave it out",
         ),
         (
-            "listen: 0.0.0.0:1\nupstreams: { a: { base_url: http://h, credential: { env: A } } }",
-            ":1:9: warning: whoever reaches `0.0.0.0:1` spends the credential of `a`; listen on `localhost` or keep others out by a network policy",
+            "listen_without_auth: true\nauth: { tokens: { env: A } }",
+            ":1:22: warning: `listen_without_auth` has no effect beside `auth`",
+        ),
+        (
+            "admin: none\nadmin_token: { env: A }",
+            ":2:14: warning: `admin_token` has no effect, since `admin` is off",
+        ),
+        (
+            "listen: unix:/a\ntls: { cert: c, key: k }",
+            ":2:6: warning: `tls` has no effect on a Unix socket",
         ),
         (
             "upstreams: { a: { base_url: http://h, timeouts: { idle: 20m } } }",
@@ -209,10 +257,6 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
             ":1:12: warning: `answers.on_truncated` has no effect in this version",
         ),
         (
-            "answers: { unwrap_json: true }",
-            ":1:12: warning: `answers.unwrap_json` has no effect in this version",
-        ),
-        (
             "store: { url: sqlite:x }",
             ":1:1: warning: `store` has no effect in this version",
         ),
@@ -233,8 +277,8 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
             ":1:12: warning: `fallback[0].queue` has no effect in this version",
         ),
         (
-            "routes: [{ upstream: openai, answers: { unwrap_json: true } }]",
-            ":1:41: warning: `routes[0].answers.unwrap_json` has no effect in this version",
+            "routes: [{ upstream: openai, answers: { on_truncated: continue } }]",
+            ":1:41: warning: `routes[0].answers.on_truncated` has no effect in this version",
         ),
         (
             "routes: [{ upstream: openai, fallback: [{ queue: }] }]",
@@ -246,6 +290,7 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
     }
     for text in [
         "answers: { on_truncated: mark, unwrap_json: false }",
+        "answers: { on_truncated: retry_larger, unwrap_json: true }",
         "limits: { per_user: { tokens: none } }",
         "telemetry: { otlp: none }",
         "store: none",
@@ -260,7 +305,7 @@ fn credentials_are_asked_for_apart_and_at_their_place() {
     let config = config(
         "upstreams:\n  a: { base_url: http://a, credential: { env: SECRET } }\n  b:\n    base_url: http://b\n    credential: { env: NOT_SET }\n  c: { base_url: http://c, credential: { file: /nonexistent/key } }\nroutes: [{ upstream: a }]\n",
     );
-    let told = config.check_credentials(&env).unwrap_err();
+    let told = config.check_here(&env).unwrap_err();
     let told = told_lines(&told.to_string());
     assert_eq!(told.len(), 2, "{told:#?}");
     assert_eq!(
@@ -268,5 +313,127 @@ fn credentials_are_asked_for_apart_and_at_their_place() {
         ":5:5: the credential of `b` cannot be had: the environment variable `NOT_SET` is not set; set it, or take `credential` out so that callers send their own"
     );
     assert!(told[1].starts_with(":6:28: the credential of `c` cannot be had: the file `/nonexistent/key` cannot be read: "), "{told:#?}");
-    assert!(config.check_credentials(&|_| Some("x".into())).is_err());
+    assert!(config.check_here(&|_| Some("x".into())).is_err());
+}
+
+#[test]
+fn nobody_listens_beyond_this_machine_without_asking_who_calls() {
+    for (text, told) in [
+        ("listen: 127.0.0.1:1", None),
+        ("listen: unix:/a", None),
+        ("listen: '[::1]:1'\nadmin: 0.0.0.0:2", None),
+        ("listen: 0.0.0.0:1\nlisten_without_auth: true", None),
+        ("listen: 0.0.0.0:1\nauth: { tokens: { env: TOKEN } }", None),
+        (
+            "listen: 0.0.0.0:1",
+            Some(":1:1: `0.0.0.0:1` can be reached from other machines"),
+        ),
+        (
+            "retry:\nlisten: [127.0.0.1:1, '[::]:1']",
+            Some(":2:1: `[::]:1` can be reached"),
+        ),
+        (
+            "auth: { tokens: { env: NOT_SET } }",
+            Some(
+                ":1:9: `auth.tokens` cannot be had: the environment variable `NOT_SET` is not set",
+            ),
+        ),
+        (
+            "auth: { tokens: [{ env: TOKEN }, { env: SECRET }] }",
+            Some(
+                ":1:9: `auth.tokens` cannot be had: the environment variable `SECRET` holds a token of fewer than 16 characters",
+            ),
+        ),
+        (
+            "admin_token: { file: /nonexistent }",
+            Some(":1:1: `admin_token` cannot be had: the file `/nonexistent` cannot be read"),
+        ),
+    ] {
+        let env = |name: &str| match name {
+            "TOKEN" => Some("0123456789abcdef".to_owned()),
+            name => env(name),
+        };
+        let problems = config(text)
+            .check_here(&env)
+            .err()
+            .map(|problems| problems.to_string());
+        let lines = problems.as_deref().map(told_lines).unwrap_or_default();
+        match told {
+            None => assert_eq!(lines, Vec::<String>::new(), "{text}"),
+            Some(told) => {
+                assert_eq!(lines.len(), 1, "{text}: {lines:#?}");
+                assert!(lines[0].starts_with(told), "{text}: {}", lines[0]);
+                assert!(!lines[0].contains("hunter2"), "{}", lines[0]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_may_take_the_place_of_a_vendors_key_only_where_surgetank_has_that_key() {
+    let with = |header: &str, credential: &str| {
+        format!(
+            "auth: {{ tokens: {{ env: A }}, header: {header} }}\nupstreams: {{ a: {{ base_url: http://h{credential} }} }}"
+        )
+    };
+    for (header, credential, told) in [
+        ("x-door", "", None),
+        ("authorization", ", credential: { env: A }", None),
+        (
+            "[x-door, X-Api-Key]",
+            "",
+            Some(
+                ":1:37: `x-api-key` carries the caller's own key to `a`, which has no `credential`: give it one, or use `x-surgetank-token`",
+            ),
+        ),
+        (
+            "host",
+            "",
+            Some(
+                ":1:37: `auth.header`: this header has a meaning of its own and cannot carry a token; `x-surgetank-token` can (what it is may be a secret and is not shown)",
+            ),
+        ),
+        (
+            "x-surgetank-user",
+            "",
+            Some(
+                ":1:37: `auth.header`: this header has a meaning of its own and cannot carry a token; `x-surgetank-token` can (what it is may be a secret and is not shown)",
+            ),
+        ),
+        (
+            "'a b'",
+            "",
+            Some(
+                ":1:37: `auth.header`: it must be the name of a header (what it is may be a secret and is not shown)",
+            ),
+        ),
+        (
+            "[]",
+            "",
+            Some(
+                ":1:37: `auth.header` cannot be a list: it is empty; leave it out for `x-surgetank-token`",
+            ),
+        ),
+    ] {
+        let text = with(header, credential);
+        match told {
+            None => assert_eq!(problems(&text), Vec::<String>::new(), "{text}"),
+            Some(told) => one(&text, told),
+        }
+    }
+}
+
+#[test]
+fn a_token_written_into_the_file_is_not_shown() {
+    for text in [
+        "auth: { tokens: hunter2-hunter2-hunter2 }",
+        "auth: { tokens: { value: hunter2-hunter2-hunter2 } }",
+        "auth: { tokens: { hunter2-hunter2-hunter2: x } }",
+        "admin_token: hunter2-hunter2-hunter2",
+        "auth: { tokens: [] }",
+        "auth: {}",
+    ] {
+        let told = parse(text).unwrap_err().to_string();
+        assert!(!told.contains("hunter2"), "{text}: {told}");
+    }
 }

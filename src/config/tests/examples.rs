@@ -159,10 +159,7 @@ fn the_examples_do_what_their_comments_say() {
 
     let (config, _) = example("fallback.yaml");
     assert_eq!(config.routes[0].fallback, []);
-    assert_eq!(
-        config.routes[1].fallback[0],
-        Link::Upstream("openai-small".into())
-    );
+    assert_eq!(config.routes[1].fallback[0], upstream("openai-small"));
 
     let (config, _) = example("sidecar.yaml");
     assert!(config.listen.iter().all(Listen::is_local));

@@ -57,6 +57,14 @@ fn env(name: &str) -> Option<String> {
     }
 }
 
+fn upstream(name: &str) -> Link {
+    Target::Upstream(name.to_owned()).into()
+}
+
+fn reply(text: &str) -> Link {
+    Target::Reply(Reply::of(text.parse().unwrap())).into()
+}
+
 fn parse(text: &str) -> Result<Config, Problems> {
     Config::parse("config.yaml", text, &env)
 }
@@ -127,15 +135,13 @@ fn the_documented_sample_means_what_it_says() {
     assert!(rest.match_.takes_everything());
     assert_eq!(
         messages.fallback,
-        [Link::Reply(
-            "I'm temporarily unavailable, please try again.".into()
-        )]
+        [reply("I'm temporarily unavailable, please try again.")]
     );
     assert_eq!(
         rest.fallback,
         [
-            Link::Upstream("openai-small".into()),
-            Link::Reply("We're experiencing high demand. Please try again in a moment.".into()),
+            upstream("openai-small"),
+            reply("We're experiencing high demand. Please try again in a moment."),
         ]
     );
 }
@@ -170,7 +176,7 @@ fn every_route_of_the_sample_has_its_blocks() {
 fn without_a_file_both_vendors_are_known() {
     let config = Config::built_in();
     assert_eq!(config.warnings(), []);
-    assert!(config.check_credentials(&env).is_ok());
+    assert!(config.check_here(&env).is_ok());
     assert_eq!(config.listen, ["127.0.0.1:4290".parse().unwrap()]);
     assert_eq!(config.admin, Some("127.0.0.1:4291".parse().unwrap()));
     assert!(config.store.is_none() && config.telemetry.otlp.is_none());
@@ -206,9 +212,7 @@ fn without_a_file_both_vendors_are_known() {
         assert_eq!(route.limits.per_user, None);
         assert_eq!(
             route.fallback,
-            [Link::Reply(
-                "I'm temporarily unavailable, please try again.".into()
-            )]
+            [reply("I'm temporarily unavailable, please try again.")]
         );
     }
 }
@@ -304,13 +308,10 @@ routes:
         (b.stream.notice.as_str(), b.stream.keepalive),
         ("Wait.", secs(5))
     );
-    assert_eq!(
-        a.fallback,
-        [Link::Upstream("openai".into()), Link::Reply("later".into())]
-    );
+    assert_eq!(a.fallback, [upstream("openai"), reply("later")]);
     assert_eq!(b.fallback, []);
     // Inherited, the link to the route's own upstream is passed over: it has just failed there.
-    assert_eq!(c.fallback, [Link::Reply("later".into())]);
+    assert_eq!(c.fallback, [reply("later")]);
 }
 
 #[test]
@@ -321,12 +322,12 @@ fn every_form_of_a_link_is_read() {
     assert_eq!(
         config.routes[0].fallback,
         [
-            Link::Upstream("openai".into()),
-            Link::Queue,
-            Link::Queue,
-            Link::Queue,
-            Link::Reply("x".into()),
-            Link::Error,
+            upstream("openai"),
+            Target::Queue.into(),
+            Target::Queue.into(),
+            Target::Queue.into(),
+            reply("x"),
+            Target::Error.into(),
         ]
     );
 }

@@ -17,10 +17,13 @@ fn the_schema_has_every_block_and_allows_nothing_else() {
         keys,
         [
             "admin",
+            "admin_token",
             "answers",
+            "auth",
             "fallback",
             "limits",
             "listen",
+            "listen_without_auth",
             "replay",
             "retry",
             "routes",
@@ -29,6 +32,7 @@ fn the_schema_has_every_block_and_allows_nothing_else() {
             "store",
             "stream",
             "telemetry",
+            "tls",
             "upstreams",
         ]
     );

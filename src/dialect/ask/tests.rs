@@ -34,8 +34,29 @@ fn a_chat_request_is_read() {
         user: Some(Private("u-1".into())),
         metadata_user_id: Some(Private("m-1".into())),
         max_output: Some(7),
+        max_output_span: ask.max_output_span.clone(),
+        tools: false,
     };
     assert_eq!(ask, expected);
+    let span = ask.max_output_span.clone().expect("a span");
+    assert_eq!(&body[span.clone()], b"7");
+    let larger = replace_number(body, span, 28).expect("within");
+    let larger = String::from_utf8(larger).expect("text");
+    assert!(larger.contains("\"max_completion_tokens\": 28, \"max_tokens\": 9"));
+    assert_eq!(larger.len(), body.len() + 1);
+}
+
+#[test]
+fn tools_are_noticed_where_the_model_may_call_them() {
+    for (body, tools) in [
+        (json!({}), false),
+        (json!({"tools": []}), false),
+        (json!({"tools": null}), false),
+        (json!({"tools": [{"name": "t"}]}), true),
+        (json!({"functions": [{"name": "t"}]}), true),
+    ] {
+        assert_eq!(read_chat(&body).tools, tools, "{body}");
+    }
 }
 
 #[test]
@@ -284,6 +305,22 @@ fn any_field() -> impl Strategy<Value = String> {
         field("x"),
         field("")
     ]
+}
+
+/// The same for a prompt of 10 MiB around the model, full of what could be taken for it.
+#[test]
+fn replacing_the_model_of_a_large_body_changes_nothing_else() {
+    let decoys =
+        r#"{"role":"user","content":"\"model\": \"x\" \ud83e\udd80","model":"y","n":-1.5E+300}"#;
+    let prompt = vec![decoys; (10 << 20) / decoys.len() + 1].join(" , ");
+    let body = |model: &str| {
+        format!("{{\"messages\" :\t[{prompt}],\r\n\"model\":{model} ,\"tools\":[{prompt}]}}")
+    };
+    let original = body("\"m\"");
+    let span = Ask::read(Dialect::CHAT_COMPLETIONS, original.as_bytes()).model_span;
+    let replaced = replace_model(original.as_bytes(), span.expect("it is there"), "n\"🦀");
+    // Compared as a whole, and not shown: a failure would print both.
+    assert!(replaced.is_some_and(|replaced| replaced == body("\"n\\\"🦀\"").as_bytes()));
 }
 
 proptest! {

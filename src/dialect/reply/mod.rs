@@ -3,8 +3,9 @@
 //! When no upstream can answer, a sentence that a person can read serves an
 //! application better than an exception: a chat shows "please try again"
 //! instead of a stack trace. But only where a sentence is what the application
-//! expects. A caller that parses JSON gets the vendor's *refusal* form, which the
-//! SDKs' parse helpers understand as "no result"; prose would make them raise.
+//! expects. A caller that parses JSON gets the JSON that the operator has for it,
+//! or the vendor's *refusal* form, which the SDKs' parse helpers understand as
+//! "no result"; prose would make them raise.
 //! And where an invented answer would do harm, there is none:
 //!
 //! * embeddings: a made-up vector would be stored and searched for ever;
@@ -41,6 +42,8 @@ const NO_MODEL: &str = "surgetank";
 pub struct ReplyText<'a> {
     /// The sentence for the person at the end.
     pub text: &'a str,
+    /// A JSON object, as text, for a caller that asked for JSON; without it that caller gets a refusal.
+    pub json: Option<&'a str>,
     /// Makes the answer's id unique (`msg_…`, `chatcmpl-…`, `resp_…`):
     /// applications use those as keys. Letters, digits, `_` and `-`.
     pub id: &'a str,
@@ -87,17 +90,18 @@ pub fn render(dialect: Dialect, ask: &Ask, reply: &ReplyText<'_>) -> Option<Rend
     if ask.chained {
         return None;
     }
+    let (form, text) = match (ask.structured, reply.json) {
+        (Structured::No, _) => (Form::Prose, reply.text),
+        (Structured::JsonObject | Structured::JsonSchema, Some(json)) => (Form::Prose, json),
+        // No tool can be called in the model's name.
+        _ => (Form::Refusal, reply.text),
+    };
     let draft = Draft {
-        text: reply.text,
+        text,
+        form,
         id: reply.id,
         unix_time: reply.unix_time,
         model: ask.model.as_deref().unwrap_or(NO_MODEL),
-        form: match ask.structured {
-            Structured::No => Form::Prose,
-            Structured::JsonObject | Structured::JsonSchema | Structured::ForcedTool => {
-                Form::Refusal
-            }
-        },
         include_usage: ask.include_usage,
     };
     match (dialect.endpoint(), ask.stream) {

@@ -21,6 +21,7 @@ fn ask(model: &str, stream: bool, structured: Structured) -> Ask {
 fn reply<'a>(text: &'a str, id: &'a str) -> ReplyText<'a> {
     ReplyText {
         text,
+        json: None,
         id,
         unix_time: 1_700_000_000,
     }
@@ -215,4 +216,29 @@ proptest! {
             prop_assert!(ending.is_complete() && !ending.has_failed());
         }
     }
+}
+
+#[test]
+fn who_parses_json_gets_the_operators_object_and_a_forced_tool_a_refusal() {
+    let said = ReplyText {
+        json: Some(r#"{"status":"busy"}"#),
+        ..reply(TEXT, "1")
+    };
+    let text = |structured| {
+        let rendered = render(
+            Dialect::CHAT_COMPLETIONS,
+            &ask("m", false, structured),
+            &said,
+        )
+        .expect("a reply");
+        let answer: Value = serde_json::from_slice(&rendered.body).expect("valid JSON");
+        answer["choices"][0]["message"]["content"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    assert_eq!(text(Structured::No).as_deref(), Some(TEXT));
+    for structured in [Structured::JsonObject, Structured::JsonSchema] {
+        assert_eq!(text(structured).as_deref(), said.json);
+    }
+    assert_eq!(text(Structured::ForcedTool), None);
 }

@@ -52,6 +52,16 @@ impl LaneCore {
         }
     }
 
+    /// Whether the breaker keeps requests back now, one probe at most excepted. When its pause is over it does not:
+    /// the next request is the probe.
+    #[must_use]
+    pub fn is_failing(&self, now: Instant) -> bool {
+        matches!(
+            self.breaker.passage(now),
+            Passage::Shut(_) | Passage::Probing
+        )
+    }
+
     /// The present, or the latest instant that the lane has seen.
     pub(in crate::lane) fn clock(&self, now: Instant) -> Instant {
         self.clock.map_or(now, |clock| clock.max(now))

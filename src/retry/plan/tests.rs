@@ -35,6 +35,7 @@ fn situation() -> Situation {
         verdict: answered(500),
         hint: None,
         tries: Tries::new(3),
+        attempts_left: 8,
         replayable: true,
         idempotent: false,
         patience_left: secs(60),
@@ -401,6 +402,7 @@ fn any_situation() -> impl Strategy<Value = Situation> {
                     verdict: triage(&outcome),
                     hint,
                     tries: tries_used(allowed, counted, free_used),
+                    attempts_left: 8,
                     replayable,
                     idempotent,
                     patience_left,
@@ -478,6 +480,7 @@ proptest! {
                 verdict: triage(&outcome),
                 hint,
                 tries,
+                attempts_left: 8,
                 replayable: true,
                 idempotent: true,
                 patience_left: Duration::MAX,
@@ -491,4 +494,24 @@ proptest! {
         }
         prop_assert!(tries.attempts() <= 2 + allowed);
     }
+}
+
+#[test]
+fn the_cap_on_all_attempts_ends_a_request_that_has_retries_left() {
+    let spent = Situation {
+        attempts_left: 0,
+        ..situation()
+    };
+    assert_eq!(stops(&spent), Some(StopReason::Attempts));
+    // The free retry is an attempt as well.
+    let unsent = Situation {
+        verdict: failed(Transport::Connect),
+        ..spent
+    };
+    assert_eq!(stops(&unsent), Some(StopReason::Attempts));
+    let last = Situation {
+        attempts_left: 1,
+        ..situation()
+    };
+    assert_eq!(stops(&last), None);
 }

@@ -209,6 +209,7 @@ fn every_transport_failure() {
             retryable: true,
             delivery,
             immediate,
+            signal: None,
         };
         assert_eq!(
             triage(&Outcome::Transport(transport)),

@@ -184,6 +184,12 @@ impl Request {
         self
     }
 
+    /// Another host than the usual one.
+    pub(crate) fn host(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.fields[0].1);
+        self
+    }
+
     /// What the lab plays: one entry an attempt, counted by `key`. The key is a credential too, so that requests with
     /// different keys share no lane, and no test learns from another's failures.
     pub(crate) fn script(self, key: &str, script: &str) -> Self {

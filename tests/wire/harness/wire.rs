@@ -7,6 +7,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::client::TlsStream;
 
 use super::{
     End, Head,
@@ -24,6 +25,7 @@ pub(crate) struct Wire {
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// What a read brought.
@@ -52,6 +54,13 @@ impl Wire {
         }
     }
 
+    pub(crate) fn of_tls(stream: TlsStream<TcpStream>) -> Self {
+        Self {
+            stream: Stream::Tls(Box::new(stream)),
+            inbox: BytesMut::new(),
+        }
+    }
+
     pub(crate) fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("the socket lives");
         Self {
@@ -72,6 +81,7 @@ impl Wire {
         match &mut self.stream {
             Stream::Tcp(stream) => soon("send", stream.write_all(bytes.as_ref())).await,
             Stream::Unix(stream) => soon("send", stream.write_all(bytes.as_ref())).await,
+            Stream::Tls(stream) => soon("send", stream.write_all(bytes.as_ref())).await,
         }
     }
 
@@ -82,6 +92,9 @@ impl Wire {
                 soon("bytes from the peer", stream.read_buf(&mut self.inbox)).await
             }
             Stream::Unix(stream) => {
+                soon("bytes from the peer", stream.read_buf(&mut self.inbox)).await
+            }
+            Stream::Tls(stream) => {
                 soon("bytes from the peer", stream.read_buf(&mut self.inbox)).await
             }
         };
