@@ -66,10 +66,12 @@ pub struct Relay {
     last_piece: Instant,
     /// The time between pieces, for the operator.
     gaps: Option<ChunkTimes>,
+    /// Since when the upstream is waited for. While the caller does not read, nobody waits.
+    silent_since: Option<Instant>,
     /// How often a sign of life goes into a silent stream; none for what is no stream of a known kind.
     keepalive: Option<Duration>,
-    /// When the caller last got anything.
-    last_word: Instant,
+    /// When the latest was due.
+    spoke: Instant,
     timer: Pin<Box<Sleep>>,
     lifecycle: Lifecycle,
     call: Arc<Call>,
@@ -109,7 +111,11 @@ impl Relay {
         let now = Instant::now();
         let may_mark = call.route.policy.answers.on_truncated != OnTruncated::Ignore;
         let keepalive = watch.as_ref().and_then(|_| call.keepalive());
-        let mut relay = Self {
+        let first_look = keepalive.unwrap_or(patience.idle).min(patience.idle);
+        let timer = Box::pin(tokio::time::sleep_until(
+            patience.end_by.min(now + first_look),
+        ));
+        Self {
             upstream,
             held,
             reserved,
@@ -120,27 +126,14 @@ impl Relay {
             patience,
             last_piece: now,
             gaps: None,
+            silent_since: None,
             keepalive,
-            last_word: now,
-            timer: Box::pin(tokio::time::sleep_until(now)),
+            spoke: now,
+            timer,
             lifecycle,
             call,
             state: State::Passing,
-        };
-        relay.arm();
-        relay
-    }
-
-    /// Sets the timer for whatever is due first. There is one for the whole stream: pieces only note
-    /// their time, and the timer follows when it fires.
-    fn arm(&mut self) {
-        let ends = self
-            .patience
-            .end_by
-            .min(self.last_piece + self.patience.idle);
-        let speaks = self.keepalive.map(|every| self.last_word + every);
-        let first = speaks.map_or(ends, |speaks| ends.min(speaks));
-        self.timer.as_mut().reset(first);
+        }
     }
 
     /// Notes the time between pieces.
@@ -212,29 +205,32 @@ impl Relay {
 
     /// Waits until the silence or the whole request has lasted too long, or until the caller should hear something.
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
+        let since = *self.silent_since.get_or_insert_with(Instant::now);
         loop {
             ready!(self.timer.as_mut().poll(cx));
             let now = Instant::now();
             if now >= self.patience.end_by {
                 return Poll::Ready(Due::End(BodyError::Deadline(self.patience.total)));
             }
-            if now >= self.last_piece + self.patience.idle {
+            let ends = since + self.patience.idle;
+            if now >= ends {
                 return Poll::Ready(Due::End(BodyError::Idle(self.patience.idle)));
             }
-            let is_silent = self
-                .keepalive
-                .is_some_and(|every| now >= self.last_word + every);
-            if is_silent {
-                // Inside an event nothing can be said, and the next look comes later.
-                self.last_word = now;
+            let speaks = self.keepalive.map(|every| since.max(self.spoke) + every);
+            let speaks = speaks.unwrap_or(ends);
+            if now < speaks {
+                // One timer for the whole stream: pieces do not touch it, and it follows when it fires.
+                let first = ends.min(speaks).min(self.patience.end_by);
+                self.timer.as_mut().reset(first);
+                continue;
             }
-            self.arm();
+            self.spoke = now;
             match &self.watch {
-                Some(watch) if is_silent && watch.can_take_an_event() => {
+                Some(watch) if watch.can_take_an_event() => {
                     let sign = keepalive::sign_of_life(self.call.dialect, watch.has_ids());
                     return Poll::Ready(Due::SignOfLife(sign));
                 }
-                _ => {}
+                _ => {} // Inside an event nothing can be said; the next look comes later.
             }
         }
     }
@@ -263,7 +259,7 @@ impl Relay {
                     gaps.observe(gap.as_secs_f64());
                 }
                 self.last_piece = now;
-                self.last_word = now;
+                self.silent_since = None;
                 Poll::Ready(Some(Ok(match frame.into_data() {
                     Ok(data) => {
                         self.see(&data);

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::harness::{Caller, Origin, OriginConnection, Recipe, Request, Tank, Tongue, soon, text};
+use super::harness::{
+    Caller, Filled, Origin, OriginConnection, Play, Recipe, Request, Tank, Tongue, chunked, soon,
+    text,
+};
 
 const OFTEN: &str = "stream: { keepalive: 40ms }";
 
@@ -107,6 +110,42 @@ async fn where_nobody_knows_what_may_be_said_nothing_is() {
         let (mut caller, _upstream) = silent(&tank, &origin, &request, head, &whole).await;
         assert_eq!(meanwhile(&mut caller).await, "\r\n");
     }
+}
+
+#[tokio::test]
+async fn a_caller_who_reads_slowly_is_no_silent_upstream() {
+    let origin = Origin::start().await.play(|_| {
+        let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        let mut body = head.as_bytes().to_vec();
+        for _ in 0..200 {
+            body.extend_from_slice(&chunked(event.repeat(1000)));
+        }
+        body.extend_from_slice(&chunked("data: [DONE]\n\n"));
+        body.extend_from_slice(b"0\r\n\r\n");
+        Play::Answer(body)
+    });
+    let tank = Recipe::over(&origin.url())
+        .timeouts("idle: 300ms")
+        .start_with(OFTEN);
+    let mut caller = tank.caller().await;
+    caller.send(Tongue::Chat.stream().bytes()).await;
+    caller.wire.through(b"\"x\"").await;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        // Enough that more is asked of the upstream.
+        let had = caller.wire.inbox.len();
+        while caller.wire.inbox.len() < had + (3 << 20) {
+            assert_eq!(caller.wire.fill().await, Filled::Bytes, "it was given up");
+        }
+    }
+    soon(
+        "the end",
+        caller.wire.through(b"data: [DONE]\n\n\r\n0\r\n\r\n"),
+    )
+    .await;
+    tank.at_rest().await;
+    assert_eq!(tank.outcomes("served"), 1);
 }
 
 #[tokio::test]
