@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tower::ServiceBuilder;
 
 use crate::{
+    answers::AnswersLayer,
     budget::Budget,
     call::{Call, CallId},
     dialect::Dialect,
@@ -105,6 +106,11 @@ pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
         // Walks the chain of targets; at its end, the friendly reply.
         .layer(FallbackLayer {
             lanes,
+            metrics: metrics.clone(),
+        })
+        // Asks on for what came cut, takes JSON out of its fence: where the route wants that.
+        .layer(AnswersLayer {
+            budget: budget.clone(),
             metrics: metrics.clone(),
         })
         // Repeats failed attempts on one target: triage, backoff, the server's hints, the caller's deadline.

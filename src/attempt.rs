@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Response;
 
 use crate::{
     body::Body,
+    dialect::Reading,
     lane::Refused,
     retry::{hints::Hint, triage::Verdict},
     upstream::SendErrorKind,
@@ -20,6 +22,27 @@ pub struct Answer {
     pub verdict: Verdict,
     /// When the upstream said to come back.
     pub hint: Option<Hint>,
+    /// The body once more, where it is plain and already here.
+    pub whole: Option<Whole>,
+}
+
+/// A plain answer that is wholly in memory.
+#[derive(Clone)]
+pub struct Whole {
+    /// As it came, in whatever coding.
+    pub bytes: Bytes,
+    /// What it tells of itself.
+    pub reading: Reading,
+}
+
+/// Tells the size, not the text: an answer belongs in no log.
+impl std::fmt::Debug for Whole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Whole")
+            .field("len", &self.bytes.len())
+            .field("reading", &self.reading)
+            .finish()
+    }
 }
 
 /// The upstream did not answer.

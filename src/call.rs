@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Version, uri::PathAndQuery};
 use tokio::time::Instant;
 
@@ -139,6 +140,18 @@ pub struct FailedTry {
     pub status: Option<u16>,
 }
 
+impl Journal {
+    /// A later request for the same caller has failed, and it gets the earlier answer: what was noted of
+    /// that one counts again. What was spent stays spent.
+    pub fn is_served_by(&mut self, earlier: Self) {
+        self.upstream = earlier.upstream;
+        self.upstream_status = earlier.upstream_status;
+        self.class = earlier.class;
+        self.gave_up = earlier.gave_up;
+        self.answer = earlier.answer;
+    }
+}
+
 /// What the caller's `x-surgetank-*` headers ask for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Wishes {
@@ -215,24 +228,65 @@ pub struct Attempt {
     pub lane: Arc<Lane>,
     /// For a retry, the right to it.
     pub right: Option<RetryRight>,
+    /// What is sent in place of the caller's request.
+    pub sequel: Option<Arc<Sequel>>,
+}
+
+/// A request of ours on behalf of a caller who has an answer already, or a part of one.
+pub struct Sequel {
+    /// Its body; every field of the caller's message goes with it but the length.
+    pub body: Bytes,
+    /// Retries that it may have.
+    pub retries: u32,
+}
+
+/// Tells the size, not the text: it has the prompt in it.
+impl std::fmt::Debug for Sequel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sequel")
+            .field("len", &self.body.len())
+            .field("retries", &self.retries)
+            .finish()
+    }
 }
 
 impl Attempt {
     /// Sends `call` to `upstream` once.
     #[must_use]
     pub fn new(call: Arc<Call>, upstream: Arc<Upstream>, lane: Arc<Lane>) -> Self {
-        let is_long = call
-            .payload
-            .bytes()
-            .is_none_or(|bytes| bytes.len() > WATCHED_FROM);
         Self {
-            upload: is_long.then(Upload::begin),
+            upload: watched(call.payload.bytes().map_or(usize::MAX, Bytes::len)),
             call,
             upstream,
             lane,
             right: None,
+            sequel: None,
         }
     }
+
+    /// The same with another request.
+    #[must_use]
+    pub fn with(mut self, sequel: Option<Arc<Sequel>>) -> Self {
+        if let Some(sequel) = &sequel {
+            self.upload = watched(sequel.body.len());
+        }
+        self.sequel = sequel;
+        self
+    }
+
+    /// Bytes of the body that it sends; 0 for one that only passes.
+    #[must_use]
+    pub fn body_len(&self) -> usize {
+        match &self.sequel {
+            Some(sequel) => sequel.body.len(),
+            None => self.call.payload.bytes().map_or(0, Bytes::len),
+        }
+    }
+}
+
+/// The progress of a body of `len` bytes, where it takes long enough to be watched.
+fn watched(len: usize) -> Option<Upload> {
+    (len > WATCHED_FROM).then(Upload::begin)
 }
 
 impl Call {

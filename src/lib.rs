@@ -15,6 +15,7 @@
 //! | [`auth`], [`reception`], [`route`], [`identity`], [`payload`], [`deadline`] | from a message to a [`call::Call`] |
 //! | [`limit`] | a user's own limits |
 //! | [`fallback`] | the chain of targets and the friendly reply |
+//! | [`answers`] | what is done to answers that came cut, or in a fence, where a route asks for it |
 //! | [`retry`] | triage, backoff, hints and the layer that repeats attempts |
 //! | [`lane`] | what callers of one quota learn together |
 //! | [`stream`] | judging an answer by its first event, relaying it, ending it honestly |
@@ -37,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod answers;
 pub mod app;
 pub mod attempt;
 pub mod auth;

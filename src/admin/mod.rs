@@ -218,7 +218,7 @@ fn refresh_lanes(admin: &Admin) {
     for (key, lane) in admin.lanes.table().lanes() {
         if let Some(upstream) = rules.upstream(key.upstream) {
             let labels = [upstream.name.as_ref(), lane.label().as_str()];
-            families.refresh(labels, &lane.snapshot(), &lane.take_closed());
+            families.refresh(labels, &lane.view(0), &lane.take_closed());
         }
     }
 }

@@ -8,8 +8,8 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use super::units::{
-    DurationError, DurationText, OptionalDurationText, PositiveDurationText, display_duration,
-    from_text, parse_duration,
+    DurationError, DurationText, OptionalDurationText, PositiveDurationText, at_least_one,
+    display_duration, from_text, parse_duration,
 };
 
 /// What a caller who waits is told.
@@ -139,6 +139,10 @@ fn one_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Err
 pub struct Answers {
     /// What happens to an answer that was cut by its token limit.
     pub on_truncated: OnTruncated,
+    /// The highest token limit that `retry_larger` asks for.
+    #[serde(deserialize_with = "at_least_one")]
+    #[schemars(range(min = 1))]
+    pub largest_output: u64,
     /// Whether JSON that was asked for is taken out of the Markdown fence that a model put around it.
     pub unwrap_json: bool,
     /// Whether compressed answers are read too, for all that is learnt and said of answers. Their bytes pass as they came.
@@ -149,6 +153,7 @@ impl Default for Answers {
     fn default() -> Self {
         Self {
             on_truncated: OnTruncated::Mark,
+            largest_output: 16384,
             unwrap_json: false,
             read_compressed: true,
         }
@@ -162,7 +167,7 @@ pub enum OnTruncated {
     /// It is passed on and marked with a header or a comment.
     #[default]
     Mark,
-    /// It is asked for once more with a higher limit.
+    /// It is asked for once more with a higher limit, unless it is a stream.
     RetryLarger,
     /// Its continuation is asked for and joined to it.
     Continue,

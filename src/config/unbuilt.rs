@@ -8,14 +8,10 @@ use super::problem::Collector;
 use super::tree::{Kind, Node};
 
 /// Every setting without effect. `*` stands for any name or item; a setting with a value of `unless` asks for nothing.
-pub(super) const WITHOUT_EFFECT: [Unbuilt; 5] = [
+pub(super) const WITHOUT_EFFECT: [Unbuilt; 4] = [
     Unbuilt {
         key: "answers.on_truncated",
-        unless: "mark|ignore",
-    },
-    Unbuilt {
-        key: "answers.unwrap_json",
-        unless: "false",
+        unless: "mark|ignore|retry_larger",
     },
     Unbuilt {
         key: "store",

@@ -36,6 +36,10 @@ const MAX_WORD_LEN: usize = 64;
 
 /// What a request asks for. All fields are absent, false or [`Structured::No`] when unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each answers a question of its own"
+)]
 pub struct Ask {
     /// The model's name, of 1 to [`MAX_MODEL_LEN`] bytes. It comes from the
     /// caller: never a metric label.
@@ -60,6 +64,10 @@ pub struct Ask {
     pub metadata_user_id: Option<Private>,
     /// The most tokens that the answer may have, as the caller set it.
     pub max_output: Option<u64>,
+    /// Where that number stands in the body; for [`replace_number`].
+    pub max_output_span: Option<Range<usize>>,
+    /// The model may answer by calling a tool.
+    pub tools: bool,
 }
 
 /// The form that an answer must have for the caller's parser to take it.
@@ -113,6 +121,10 @@ struct Body<'a> {
     output_config: Option<&'a RawValue>,
     #[serde(borrow)]
     output_format: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow)]
+    functions: Option<&'a RawValue>,
     #[serde(borrow)]
     tool_choice: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -197,7 +209,9 @@ impl Ask {
             safety_identifier: private(fields.safety_identifier),
             user: private(fields.user),
             metadata_user_id: private(metadata.user_id),
-            max_output: fields.max_output(dialect),
+            max_output: json::whole_number(fields.max_output(dialect)),
+            max_output_span: json::span(body, fields.max_output(dialect)),
+            tools: json::is_truthy(fields.tools) || json::is_truthy(fields.functions),
         }
     }
 }
@@ -208,17 +222,20 @@ impl Ask {
 /// if it cannot be that, because it lies outside.
 #[must_use]
 pub fn replace_model(body: &[u8], span: Range<usize>, new: &str) -> Option<Vec<u8>> {
-    body.get(span.clone())?;
-    let (before, after) = (&body[..span.start], &body[span.end..]);
     let quoted = serde_json::Value::from(new).to_string();
-    Some([before, quoted.as_bytes(), after].concat())
+    json::spliced(body, &[(span, quoted.as_bytes())])
+}
+
+/// The body with another number, such as at [`max_output_span`](Ask::max_output_span), and every other
+/// byte as it was; `None` if the span lies outside.
+#[must_use]
+pub fn replace_number(body: &[u8], span: Range<usize>, new: u64) -> Option<Vec<u8>> {
+    json::spliced(body, &[(span, new.to_string().as_bytes())])
 }
 
 /// Where `model` stands in `body`, which it is a slice of; `None` if it is no string.
 fn model_span(body: &[u8], model: Option<&RawValue>) -> Option<Range<usize>> {
-    let text = model?.get();
-    let start = text.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
-    text.starts_with('"').then(|| start..start + text.len())
+    json::span(body, model.filter(|model| model.get().starts_with('"')))
 }
 
 fn private(value: Option<&RawValue>) -> Option<Private> {
@@ -286,12 +303,16 @@ impl Body<'_> {
         }
     }
 
-    fn max_output(&self, dialect: Dialect) -> Option<u64> {
+    /// Of several, the one that counts.
+    fn max_output(&self, dialect: Dialect) -> Option<&RawValue> {
+        let is_number = |value: &&RawValue| json::whole_number(Some(value)).is_some();
         match dialect.endpoint() {
-            Endpoint::Responses => json::whole_number(self.max_output_tokens),
-            Endpoint::ChatCompletions => json::whole_number(self.max_completion_tokens)
-                .or_else(|| json::whole_number(self.max_tokens)),
-            Endpoint::Messages | Endpoint::Completions => json::whole_number(self.max_tokens),
+            Endpoint::Responses => self.max_output_tokens.filter(is_number),
+            Endpoint::ChatCompletions => self
+                .max_completion_tokens
+                .filter(is_number)
+                .or(self.max_tokens.filter(is_number)),
+            Endpoint::Messages | Endpoint::Completions => self.max_tokens.filter(is_number),
             Endpoint::Embeddings | Endpoint::Other => None,
         }
     }

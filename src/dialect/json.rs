@@ -11,7 +11,7 @@
 //! leaves open which one counts, and a proxy that guesses otherwise than the
 //! upstream could be led to judge another request than the one that is executed.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -53,6 +53,33 @@ pub(super) fn text(value: Option<&RawValue>, max: usize) -> Option<Cow<'_, str>>
         Cow::Borrowed(inner)
     };
     (1..=max).contains(&text.len()).then_some(text)
+}
+
+/// Where `value` stands in `document`; `None` if it is no slice of it.
+pub(super) fn span(document: &[u8], value: Option<&RawValue>) -> Option<Range<usize>> {
+    let value = value?.get();
+    let start = value
+        .as_ptr()
+        .addr()
+        .checked_sub(document.as_ptr().addr())?;
+    let end = start.checked_add(value.len())?;
+    (end <= document.len()).then_some(start..end)
+}
+
+/// `document` with other bytes at some places, given in their order, and every other byte as it was;
+/// `None` if they overlap or lie outside.
+pub(super) fn spliced(document: &[u8], edits: &[(Range<usize>, &[u8])]) -> Option<Vec<u8>> {
+    let longer: usize = edits.iter().map(|(_, new)| new.len()).sum();
+    let mut out = Vec::with_capacity(document.len() + longer);
+    let mut at = 0;
+    for (span, new) in edits {
+        out.extend_from_slice(document.get(at..span.start)?);
+        out.extend_from_slice(new);
+        document.get(span.clone())?;
+        at = span.end;
+    }
+    out.extend_from_slice(document.get(at..)?);
+    Some(out)
 }
 
 /// Whether the value is the literal `true`.

@@ -27,12 +27,14 @@ pub mod answer;
 pub mod ask;
 mod ending;
 pub mod errors;
+pub mod fence;
 mod json;
 mod meaning;
 pub mod reply;
 mod sieve;
 #[cfg(test)]
 mod tests;
+pub mod text;
 pub(crate) mod times;
 mod usage;
 mod wire;

@@ -152,6 +152,15 @@ impl Advice {
 }
 
 impl Measure {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Requests,
+        Self::Tokens,
+        Self::InputTokens,
+        Self::OutputTokens,
+        Self::Other,
+    ];
+
     /// The value for the status page and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

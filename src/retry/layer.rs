@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     attempt::{Answer, Attempted, Cause, Failure, verdict_of},
-    call::{Attempt, Call, FailedTry},
+    call::{Attempt, Call, FailedTry, Sequel},
     lane::{Lane, RetryClass, RetryRight},
     stream::late::{Retry as Number, What},
     telemetry::Metrics,
@@ -101,6 +101,7 @@ struct Course {
     call: Arc<Call>,
     upstream: Arc<Upstream>,
     lane: Arc<Lane>,
+    sequel: Option<Arc<Sequel>>,
     tries: Tries,
     is_retry: bool,
 }
@@ -114,7 +115,11 @@ impl Course {
             call: first.call.clone(),
             upstream: first.upstream.clone(),
             lane: first.lane.clone(),
-            tries: Tries::new(first.call.wishes.retries),
+            tries: Tries::new(match &first.sequel {
+                Some(sequel) => sequel.retries,
+                None => first.call.wishes.retries,
+            }),
+            sequel: first.sequel.clone(),
             is_retry: false,
         }
     }
@@ -231,14 +236,9 @@ impl Course {
 
     fn again(&mut self, right: RetryRight) -> Attempt {
         self.is_retry = true;
-        let resent = self
-            .call
-            .payload
-            .bytes()
-            .map_or(0, |bytes| bytes.len() as u64);
-        self.metrics.resent_bytes.inc_by(resent);
         let (call, upstream) = (self.call.clone(), self.upstream.clone());
-        let attempt = Attempt::new(call, upstream, self.lane.clone());
+        let attempt = Attempt::new(call, upstream, self.lane.clone()).with(self.sequel.clone());
+        self.metrics.resent_bytes.inc_by(attempt.body_len() as u64);
         Attempt {
             right: Some(right),
             ..attempt

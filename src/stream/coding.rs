@@ -136,6 +136,12 @@ impl Decoder {
     }
 }
 
+/// A whole answer in clear text; `None` where its coding is unknown, or it is damaged.
+#[must_use]
+pub fn decode_whole(headers: &HeaderMap, body: &Bytes) -> Option<Bytes> {
+    Decoder::new(Coding::of(headers)?).decode(body)
+}
+
 /// What comes out of `decoder` for `piece`, unless that is more than `most` bytes, or nothing sound.
 fn unpack(decoder: &mut dyn Unpack, piece: &[u8], most: usize) -> Option<Vec<u8>> {
     let mut clear = Vec::new();

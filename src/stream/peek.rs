@@ -189,6 +189,7 @@ async fn judge(
     };
     let judging = Judging {
         call,
+        upstream,
         with,
         patience,
         timer,
@@ -226,12 +227,14 @@ fn served(response: Response<Body>) -> Answer {
         response,
         verdict: triage(&outcome),
         hint: None,
+        whole: None,
     }
 }
 
 /// One answer under judgement.
 struct Judging<'a> {
     call: Arc<Call>,
+    upstream: &'a Upstream,
     with: &'a PeekLayer,
     patience: Patience,
     timer: Timer,
@@ -285,6 +288,7 @@ impl Judging<'_> {
             response: Response::from_parts(parts, relay),
             verdict: triage(&outcome),
             hint,
+            whole: None,
         })
     }
 }

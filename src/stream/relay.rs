@@ -27,6 +27,7 @@ use crate::{
     config::OnTruncated,
     dialect::{ErrorKind, errors},
     server::Lifecycle,
+    telemetry::ChunkTimes,
 };
 
 /// Says in a stream what the header of this name says of a plain answer.
@@ -63,6 +64,8 @@ pub struct Relay {
     may_mark: bool,
     patience: Patience,
     last_piece: Instant,
+    /// The time between pieces, for the operator.
+    gaps: Option<ChunkTimes>,
     timer: Pin<Box<Sleep>>,
     lifecycle: Lifecycle,
     call: Arc<Call>,
@@ -106,11 +109,19 @@ impl Relay {
             may_mark,
             patience,
             last_piece: now,
+            gaps: None,
             timer,
             lifecycle,
             call,
             state: State::Passing,
         }
+    }
+
+    /// Notes the time between pieces.
+    #[must_use]
+    pub fn timed_by(mut self, gaps: ChunkTimes) -> Self {
+        self.gaps = Some(gaps);
+        self
     }
 
     /// Goes on reading an answer that is no stream. `skim` has already seen what is held.
@@ -211,7 +222,12 @@ impl Relay {
         };
         match next {
             Some(Ok(frame)) => {
-                self.last_piece = Instant::now();
+                let now = Instant::now();
+                if let Some(gaps) = &self.gaps {
+                    let gap = now.saturating_duration_since(self.last_piece);
+                    gaps.observe(gap.as_secs_f64());
+                }
+                self.last_piece = now;
                 Poll::Ready(Some(Ok(match frame.into_data() {
                     Ok(data) => {
                         self.see(&data);

@@ -195,7 +195,7 @@ impl Report {
             .inc();
         self.metrics
             .request_seconds
-            .with_label_values(&[outcome.as_str()])
+            .with_label_values(&[route, outcome.as_str()])
             .observe(self.arrived.elapsed().as_secs_f64());
         let Some(call) = self.call.get() else { return };
         let journal = call.journal();

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use prometheus::{CounterVec, GaugeVec, HistogramVec, IntCounterVec};
 
-use super::metrics::Adder;
-use crate::lane::{Snapshot, WaitReason, Waits};
+use super::families::Adder;
+use crate::lane::{View, WaitReason, Waits};
 
 /// Seconds in the queue: from nothing to the longest patience that makes sense.
 const WAIT_BUCKETS: &[f64] = &[
@@ -40,12 +40,18 @@ pub struct LaneFamilies {
     waiting: GaugeVec,
     inflight: GaugeVec,
     window: GaugeVec,
+    oldest: GaugeVec,
+    quota_used: GaugeVec,
     pace: GaugeVec,
     retry_tokens: GaugeVec,
 }
 
 impl LaneFamilies {
-    pub(super) fn new(add: &Adder<'_>) -> prometheus::Result<Self> {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one statement a family; a split would only hide some"
+    )]
+    pub(super) fn new(add: &Adder) -> prometheus::Result<Self> {
         let lane = ["upstream", "lane"];
         let by = |label| ["upstream", "lane", label];
         Ok(Self {
@@ -90,6 +96,17 @@ impl LaneFamilies {
             waiting: add.gauges("surgetank_queue_waiting", "Requests that wait for their turn.", &lane)?,
             inflight: add.gauges("surgetank_inflight", "Answers of an upstream that have not ended.", &lane)?,
             window: add.gauges("surgetank_window_limit", "Live answers that are allowed.", &lane)?,
+            oldest: add.gauges(
+                "surgetank_queue_oldest_seconds",
+                "How long the request that waits for longest has waited for its turn.",
+                &lane,
+            )?,
+            quota_used: add.gauges(
+                "surgetank_vendor_quota_used_ratio",
+                "The part of a vendor's quota that is used, as it last told, of the lane that has used most; absent where \
+                 nothing was told, or where the quota is whole again.",
+                &by("quota"),
+            )?,
             pace: add.gauges(
                 "surgetank_pace_limit_per_second",
                 "The learned or told rate of the slowest lane, in requests a second; absent where there is none.",
@@ -110,6 +127,8 @@ impl LaneFamilies {
             &self.waiting,
             &self.inflight,
             &self.window,
+            &self.oldest,
+            &self.quota_used,
             &self.pace,
             &self.retry_tokens,
         ] {
@@ -118,8 +137,8 @@ impl LaneFamilies {
     }
 
     /// Tells one lane's state, and the time that it was closed since it was last told.
-    pub fn refresh(&self, [upstream, lane]: [&str; 2], now: &Snapshot, closed: &Waits) {
-        let labels = [upstream, lane];
+    pub fn refresh(&self, [upstream, lane]: [&str; 2], view: &View, closed: &Waits) {
+        let (labels, now) = ([upstream, lane], &view.snapshot);
         let state = match now.reason {
             WaitReason::Idle => "open",
             reason => reason.as_str(),
@@ -134,6 +153,11 @@ impl LaneFamilies {
         self.window
             .with_label_values(&labels)
             .add(now.window as f64);
+        higher(&self.oldest, &labels, view.longest_wait.as_secs_f64());
+        for left in &view.quotas {
+            let labels = [upstream, lane, left.of.as_str()];
+            higher(&self.quota_used, &labels, 1.0 - left.part());
+        }
         lower(&self.retry_tokens, labels, now.retry_tokens);
         if let Some(pace) = now.pace {
             lower(&self.pace, labels, pace);
@@ -148,6 +172,12 @@ impl LaneFamilies {
             .with_label_values(&[upstream, lane, reason.as_str()])
             .inc_by(time.as_secs_f64());
     }
+}
+
+/// Sets a gauge to the higher of two values, none of which is negative.
+fn higher(gauges: &GaugeVec, labels: &[&str], value: f64) {
+    let gauge = gauges.with_label_values(labels);
+    gauge.set(gauge.get().max(value));
 }
 
 /// Sets a gauge to the lower of two values; the first is zero until something was told, which neither value ever is.

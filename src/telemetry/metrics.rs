@@ -4,19 +4,32 @@
 //! table of bounded size (models), so the number of series is bounded: `routes × models × kinds`,
 //! `upstreams × models × classes × 2` and `routes × dialects × outcomes` are the largest products.
 
-use std::time::{Duration, SystemTime};
-
-use prometheus::{
-    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder, core::Collector,
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
-use super::{lanes::LaneFamilies, models::ModelNames, trouble::TroubleLog};
-use crate::dialect::Usage;
+use prometheus::{
+    Encoder as _, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
+    local::LocalHistogram,
+};
+
+use super::{
+    families::{Adder, Family},
+    lanes::LaneFamilies,
+    models::ModelNames,
+    trouble::TroubleLog,
+};
+use crate::{call::Call, dialect::Usage, upstream::Upstream};
 
 /// Seconds to the first byte: from a cached answer to a reasoning model's long silence.
 const FIRST_BYTE_BUCKETS: &[f64] = &[
     0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0,
+];
+
+/// Seconds between two pieces of a stream: from what is hurried to what a caller takes for a standstill.
+const CHUNK_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
 ];
 
 /// Seconds of a whole request, streams included.
@@ -29,10 +42,14 @@ const STORE_BUCKETS: &[f64] = &[
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
 ];
 
+/// The times between the pieces of one stream, kept with the stream and added to the others' at its end.
+pub type ChunkTimes = LocalHistogram;
+
 /// All families, registered once; parts of the program hold handles, never names.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
+    families: Arc<[Family]>,
     /// What became of the callers' requests.
     pub requests: IntCounterVec,
     /// How long they took, whole streams included.
@@ -43,6 +60,10 @@ pub struct Metrics {
     pub retries_denied: IntCounterVec,
     /// How long an upstream takes to its first byte.
     pub first_byte_seconds: HistogramVec,
+    /// How long callers of streams wait for the first of them.
+    pub first_token_seconds: HistogramVec,
+    /// How evenly streams come.
+    pub chunk_seconds: HistogramVec,
     /// Requests that only a retry could serve: what surgetank is for.
     pub saved: IntCounter,
     /// Time that requests were made to wait, by reason.
@@ -59,6 +80,10 @@ pub struct Metrics {
     pub answers: IntCounterVec,
     /// Answers that ended at their token limit: whole as HTTP, cut as text.
     pub truncated: IntCounterVec,
+    /// Answers that were asked for once more with a larger limit, by what came of it.
+    pub larger: IntCounterVec,
+    /// Answers whose JSON was taken out of its fence.
+    pub unwrapped: IntCounterVec,
     /// What answers cost, as the vendors told.
     pub tokens: IntCounterVec,
     /// Which models are labels.
@@ -108,7 +133,7 @@ impl Metrics {
     )]
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let add = Adder(&registry);
+        let add = Adder::new(&registry);
         add.collector(prometheus::process_collector::ProcessCollector::for_self())?;
         let build = add.counters(
             "surgetank_build_info",
@@ -116,7 +141,7 @@ impl Metrics {
             &["version"],
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
-        Ok(Self {
+        let metrics = Self {
             requests: add.counters(
                 "surgetank_requests_total",
                 "Requests of callers by route, dialect and what became of them.",
@@ -125,7 +150,7 @@ impl Metrics {
             request_seconds: add.histograms(
                 "surgetank_request_seconds",
                 "From a request's arrival to the end of its answer.",
-                &["outcome"],
+                &["route", "outcome"],
                 DURATION_BUCKETS,
             )?,
             attempts: add.counters(
@@ -143,6 +168,18 @@ impl Metrics {
                 "From sending an attempt to the first byte of its answer (of a stream: until it may leave, with its first content).",
                 &["upstream", "lane"],
                 FIRST_BYTE_BUCKETS,
+            )?,
+            first_token_seconds: add.histograms(
+                "surgetank_first_token_seconds",
+                "From a request's arrival to the first content of its stream, all waits and retries included.",
+                &["route"],
+                FIRST_BYTE_BUCKETS,
+            )?,
+            chunk_seconds: add.histograms(
+                "surgetank_chunk_seconds",
+                "Between two pieces of an upstream's stream.",
+                &["upstream"],
+                CHUNK_BUCKETS,
             )?,
             saved: add.counter("surgetank_requests_saved_total", "Requests that were served only because they were retried.")?,
             waited_seconds: add.seconds("surgetank_waited_seconds_total", "Time that requests waited on purpose.", &["reason"])?,
@@ -172,6 +209,17 @@ impl Metrics {
                 "surgetank_answers_total",
                 "Answers of upstreams by why their model stopped.",
                 &["route", "model", "finish"],
+            )?,
+            larger: add.counters(
+                "surgetank_larger_total",
+                "Truncated answers under `retry_larger`, by what came of it: whole or cut (the larger answer was given), failed, or why \
+                 it was not tried.",
+                &["route", "outcome"],
+            )?,
+            unwrapped: add.counters(
+                "surgetank_unwrapped_total",
+                "Answers whose JSON was taken out of its Markdown fence.",
+                &["route"],
             )?,
             tokens: add.counters(
                 "surgetank_tokens_total",
@@ -222,8 +270,20 @@ impl Metrics {
                 "surgetank_config_last_reload_successful",
                 "1 if the configuration was in order when it was last read, 0 if an older one is in force.",
             )?,
+            families: Arc::default(),
             registry,
+        };
+        let families = add.families().into();
+        Ok(Self {
+            families,
+            ..metrics
         })
+    }
+
+    /// Every family of ours, by name.
+    #[must_use]
+    pub fn families(&self) -> &[Family] {
+        &self.families
     }
 
     /// The exposition format, as `/metrics` serves it.
@@ -262,6 +322,21 @@ impl Metrics {
         self.config_is_good.set(1);
     }
 
+    /// The first content of a stream is about to leave.
+    pub fn first_token(&self, call: &Call) {
+        self.first_token_seconds
+            .with_label_values(&[call.route.name()])
+            .observe(call.arrived.elapsed().as_secs_f64());
+    }
+
+    /// Where one stream notes the time between its pieces; the sum is told when it has ended.
+    #[must_use]
+    pub fn chunks_of(&self, upstream: &Upstream) -> ChunkTimes {
+        self.chunk_seconds
+            .with_label_values(&[upstream.name.as_ref()])
+            .local()
+    }
+
     /// Counts what the answers to one request cost.
     pub fn used(&self, route: &str, model: &str, usage: &Usage) {
         let fresh = usage
@@ -287,67 +362,6 @@ impl Metrics {
         self.waited_seconds
             .with_label_values(&[reason])
             .inc_by(time.as_secs_f64());
-    }
-}
-
-/// Makes and registers families.
-pub(super) struct Adder<'a>(&'a Registry);
-
-impl Adder<'_> {
-    fn collector<C: Collector + 'static>(&self, collector: C) -> prometheus::Result<()> {
-        self.0.register(Box::new(collector))
-    }
-
-    fn registered<C: Collector + Clone + 'static>(&self, collector: C) -> prometheus::Result<C> {
-        self.collector(collector.clone()).map(|()| collector)
-    }
-
-    pub(super) fn counters(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> prometheus::Result<IntCounterVec> {
-        self.registered(IntCounterVec::new(Opts::new(name, help), labels)?)
-    }
-
-    pub(super) fn seconds(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> prometheus::Result<prometheus::CounterVec> {
-        self.registered(prometheus::CounterVec::new(Opts::new(name, help), labels)?)
-    }
-
-    pub(super) fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> prometheus::Result<HistogramVec> {
-        self.registered(HistogramVec::new(
-            HistogramOpts::new(name, help).buckets(buckets.to_vec()),
-            labels,
-        )?)
-    }
-
-    pub(super) fn gauges(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> prometheus::Result<GaugeVec> {
-        self.registered(GaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-        self.registered(IntCounter::new(name, help)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-        self.registered(IntGauge::new(name, help)?)
     }
 }
 

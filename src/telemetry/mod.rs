@@ -4,14 +4,19 @@
 //! and never a field.
 
 mod access;
+mod families;
+pub mod labels;
 pub mod lanes;
 pub mod logs;
 pub mod metrics;
 mod models;
+#[cfg(test)]
+mod reference;
 pub mod totals;
 pub mod trouble;
 
 pub use access::{Observed, Outcome, Report};
-pub use metrics::Metrics;
+pub use families::Family;
+pub use metrics::{ChunkTimes, Metrics};
 pub use models::ModelNames;
 pub use totals::Totals;

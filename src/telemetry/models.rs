@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Names that are told apart. More series than `routes × this × kinds` cannot be.
-const MAX_MODELS: usize = 32;
+pub(super) const MAX_MODELS: usize = 32;
 
 /// The longest name that is a label.
 const MAX_NAME: usize = 96;

@@ -12,7 +12,7 @@ use super::Upstream;
 use crate::{
     body::{self, Body},
     call::{Attempt, Call},
-    dialect::{self, Vendor},
+    dialect::{self, Ask, Vendor},
 };
 
 /// Our part of `Via`, told apart from another surgetank's by a number in its comment.
@@ -54,7 +54,7 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
         upload,
         ..
     } = attempt;
-    let replaced = replaced_model(call, upstream);
+    let replaced = replaced_body(attempt);
     let headers = request_headers(call, upstream, replaced.as_ref());
     let body = match replaced {
         Some(bytes) => body::full(bytes),
@@ -77,14 +77,22 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
     Some(request)
 }
 
-/// The body with the upstream's own model in it, where it names one and the request has one.
-fn replaced_model(call: &Call, upstream: &Upstream) -> Option<Bytes> {
-    let (model, span, bytes) = (
-        upstream.model.as_ref()?,
-        call.ask.model_span.clone()?,
-        call.payload.bytes()?,
-    );
-    dialect::ask::replace_model(bytes, span, model).map(Into::into)
+/// The body where it is not the caller's own: that of a sequel, and either with the upstream's own model
+/// in it, where it names one and the request has one.
+fn replaced_body(attempt: &Attempt) -> Option<Bytes> {
+    let Attempt { call, upstream, .. } = attempt;
+    let own = attempt.sequel.as_ref().map(|sequel| sequel.body.clone());
+    let Some(model) = &upstream.model else {
+        return own;
+    };
+    // What a sequel changes may stand before the model, and moves it.
+    let (bytes, span) = match &own {
+        Some(body) => (body, Ask::read(call.dialect, body).model_span),
+        None => (call.payload.bytes()?, call.ask.model_span.clone()),
+    };
+    span.and_then(|span| dialect::ask::replace_model(bytes, span, model))
+        .map(Into::into)
+        .or(own)
 }
 
 /// The raw target behind the upstream's own prefix. It cannot leave the prefix by being normalised,

@@ -253,10 +253,6 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
             ":1:12: warning: `answers.on_truncated` has no effect in this version",
         ),
         (
-            "answers: { unwrap_json: true }",
-            ":1:12: warning: `answers.unwrap_json` has no effect in this version",
-        ),
-        (
             "store: { url: sqlite:x }",
             ":1:1: warning: `store` has no effect in this version",
         ),
@@ -277,8 +273,8 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
             ":1:12: warning: `fallback[0].queue` has no effect in this version",
         ),
         (
-            "routes: [{ upstream: openai, answers: { unwrap_json: true } }]",
-            ":1:41: warning: `routes[0].answers.unwrap_json` has no effect in this version",
+            "routes: [{ upstream: openai, answers: { on_truncated: continue } }]",
+            ":1:41: warning: `routes[0].answers.on_truncated` has no effect in this version",
         ),
         (
             "routes: [{ upstream: openai, fallback: [{ queue: }] }]",
@@ -290,6 +286,7 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
     }
     for text in [
         "answers: { on_truncated: mark, unwrap_json: false }",
+        "answers: { on_truncated: retry_larger, unwrap_json: true }",
         "limits: { per_user: { tokens: none } }",
         "telemetry: { otlp: none }",
         "store: none",

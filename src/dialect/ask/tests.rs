@@ -34,8 +34,29 @@ fn a_chat_request_is_read() {
         user: Some(Private("u-1".into())),
         metadata_user_id: Some(Private("m-1".into())),
         max_output: Some(7),
+        max_output_span: ask.max_output_span.clone(),
+        tools: false,
     };
     assert_eq!(ask, expected);
+    let span = ask.max_output_span.clone().expect("a span");
+    assert_eq!(&body[span.clone()], b"7");
+    let larger = replace_number(body, span, 28).expect("within");
+    let larger = String::from_utf8(larger).expect("text");
+    assert!(larger.contains("\"max_completion_tokens\": 28, \"max_tokens\": 9"));
+    assert_eq!(larger.len(), body.len() + 1);
+}
+
+#[test]
+fn tools_are_noticed_where_the_model_may_call_them() {
+    for (body, tools) in [
+        (json!({}), false),
+        (json!({"tools": []}), false),
+        (json!({"tools": null}), false),
+        (json!({"tools": [{"name": "t"}]}), true),
+        (json!({"functions": [{"name": "t"}]}), true),
+    ] {
+        assert_eq!(read_chat(&body).tools, tools, "{body}");
+    }
 }
 
 #[test]

@@ -67,9 +67,13 @@ impl Judging<'_> {
             watch.rest();
         }
         let relay = self.relay(body, prefix.pieces, Some(prefix.reserved), prefix.watch);
+        let relay = relay.timed_by(self.with.metrics.chunks_of(self.upstream));
         let response = Response::from_parts(parts, relay.boxed_unsync());
         Ok(match error {
-            None => served(response),
+            None => {
+                self.with.metrics.first_token(&self.call);
+                served(response)
+            }
             Some(signal) => stream_error(response, &signal),
         })
     }
@@ -133,5 +137,6 @@ fn stream_error(response: Response<Body>, signal: &ErrorSignal) -> Answer {
         hint: hint_of(response.headers(), Some(signal)),
         response,
         verdict,
+        whole: None,
     }
 }

@@ -10,10 +10,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Judging, failed, served};
 use crate::{
-    attempt::{Answer, Attempted, Cause},
+    attempt::{Answer, Attempted, Cause, Whole},
     body,
     config::OnTruncated,
-    dialect::Endpoint,
+    dialect::{Endpoint, Reading},
     retry::triage::Transport,
     stream::{inspect, skim::Skim},
 };
@@ -49,10 +49,8 @@ impl Judging<'_> {
 
     /// What a whole answer tells is known before its head leaves. One that its token limit has cut is
     /// marked: it looks like any other, and is not one.
-    fn note_whole(&self, parts: &mut Parts, skim: Option<&Skim>) {
-        let Some(reading) = skim.map(Skim::reading) else {
-            return;
-        };
+    fn note_whole(&self, parts: &mut Parts, skim: Option<&Skim>) -> Option<Reading> {
+        let reading = skim?.reading();
         let marks = self.call.route.policy.answers.on_truncated != OnTruncated::Ignore;
         if marks && reading.is_truncated() {
             parts
@@ -60,6 +58,7 @@ impl Judging<'_> {
                 .insert("x-surgetank-truncated", HeaderValue::from_static("true"));
         }
         self.call.note_answer(reading);
+        Some(reading)
     }
 
     /// Passes an answer on as it comes.
@@ -83,9 +82,13 @@ impl Judging<'_> {
             };
             match frame {
                 None => {
-                    let whole = body::joined(held);
-                    self.note_whole(&mut parts, skim.as_ref());
-                    return Ok(served(Response::from_parts(parts, body::full(whole))));
+                    let bytes = body::joined(held);
+                    let reading = self.note_whole(&mut parts, skim.as_ref());
+                    let response = Response::from_parts(parts, body::full(bytes.clone()));
+                    return Ok(Answer {
+                        whole: reading.map(|reading| Whole { bytes, reading }),
+                        ..served(response)
+                    });
                 }
                 Some(Err(_)) => return Err(failed(Transport::BodyCut, Cause::Cut)),
                 Some(Ok(frame)) => match frame.into_data() {

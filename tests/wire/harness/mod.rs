@@ -18,7 +18,7 @@ pub(crate) use folder::Folder;
 pub(crate) use h2::{H2Caller, read as read_h2};
 pub(crate) use log::Log;
 pub(crate) use message::{Answer, End, Head};
-pub(crate) use origin::{Origin, OriginConnection, Play, Seen, chunked};
+pub(crate) use origin::{Origin, OriginConnection, Play, Seen, Serving, chunked};
 pub(crate) use requests::{Request, Tongue};
 pub(crate) use rig::Rig;
 pub(crate) use tank::{Recipe, Tank, env};

@@ -6,6 +6,7 @@ use surgetank::{
     config::{Config, Listen},
     proxy::Proxy,
     server::Listener,
+    telemetry::labels::{self, Values},
 };
 use tokio::task::JoinHandle;
 
@@ -236,6 +237,35 @@ impl Tank {
             0,
             "a request panicked"
         );
+        self.has_only_bounded_labels();
+    }
+
+    /// Every label that is exposed has one of the values that are known for it.
+    pub(crate) fn has_only_bounded_labels(&self) {
+        let rendered = String::from_utf8(self.proxy.metrics().render()).expect("text");
+        for series in rendered
+            .lines()
+            .filter(|line| line.starts_with("surgetank_"))
+        {
+            let Some((name, rest)) = series.split_once('{') else {
+                continue;
+            };
+            let (own, _) = rest.rsplit_once('}').expect("labels end");
+            let parts = ["_bucket", "_sum", "_count"];
+            let family = parts.iter().find_map(|part| name.strip_suffix(part));
+            let family = family.unwrap_or(name);
+            for label in own.split(',').filter(|label| !label.starts_with("le=")) {
+                let (label, value) = label.split_once("=\"").expect("a value");
+                let value = value.trim_end_matches('"');
+                match labels::values(family, label) {
+                    Some(Values::OneOf(known)) => {
+                        assert!(known.contains(&value), "{series}: {value} is not listed");
+                    }
+                    Some(_) => {}
+                    None => panic!("{series}: {label} is not known in telemetry::labels"),
+                }
+            }
+        }
     }
 }
 

@@ -1,0 +1,114 @@
+//! Answers that came, and are not what they should be: cut by their token limit, or in a Markdown fence.
+//!
+//! Whatever is done to an answer here makes it another than the vendor gave. So nothing is done unless
+//! the route asks for it; what is done is narrow and marked; and wherever a doubt is left, the answer
+//! stays as it came.
+//!
+//! The layer stands outside retry, because what it asks for in addition is a request like any other:
+//! it waits for its turn, is judged, and holds nothing while it waits.
+
+mod larger;
+mod unwrap;
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt as _};
+
+use crate::{
+    attempt::{Answer, Attempted, Failure},
+    budget::Budget,
+    call::Attempt,
+    config::OnTruncated,
+    lane::Lane,
+    retry::triage::Class,
+    telemetry::Metrics,
+    upstream::Upstream,
+};
+
+/// Adds the treatment of unsatisfactory answers to a service of attempts.
+#[derive(Clone, Debug)]
+pub struct AnswersLayer {
+    /// Memory for answers that are held.
+    pub budget: Budget,
+    /// Counts what is done.
+    pub metrics: Arc<Metrics>,
+}
+
+impl<S> Layer<S> for AnswersLayer {
+    type Service = Answers<S>;
+
+    fn layer(&self, inner: S) -> Answers<S> {
+        Answers {
+            inner,
+            with: self.clone(),
+        }
+    }
+}
+
+/// Gives an attempt's answer, or what was made of it.
+#[derive(Clone, Debug)]
+pub struct Answers<S> {
+    inner: S,
+    with: AnswersLayer,
+}
+
+impl<S> Service<Attempt> for Answers<S>
+where
+    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static,
+{
+    type Response = Answer;
+    type Error = Failure;
+    type Future = BoxFuture<'static, Attempted>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, attempt: Attempt) -> Self::Future {
+        let (inner, with) = (self.inner.clone(), self.with.clone());
+        Box::pin(with.answer(inner, attempt))
+    }
+}
+
+/// Where an answer came from, so that more can be asked for there.
+struct Source {
+    upstream: Arc<Upstream>,
+    lane: Arc<Lane>,
+    /// When the first attempt was begun.
+    began: Instant,
+}
+
+impl AnswersLayer {
+    async fn answer<S>(self, inner: S, attempt: Attempt) -> Attempted
+    where
+        S: Service<Attempt, Response = Answer, Error = Failure, Future: Send>
+            + Clone
+            + Send
+            + 'static,
+    {
+        let call = attempt.call.clone();
+        let source = Source {
+            upstream: attempt.upstream.clone(),
+            lane: attempt.lane.clone(),
+            began: Instant::now(),
+        };
+        let mut answer = inner.clone().oneshot(attempt).await?;
+        if answer.verdict.class != Class::Served {
+            return Ok(answer);
+        }
+        let policy = &call.route.policy.answers;
+        if policy.on_truncated == OnTruncated::RetryLarger {
+            answer = self.or_larger(inner, &call, &source, answer).await;
+        }
+        if policy.unwrap_json && unwrap::unwrap(&call, &mut answer).is_some() {
+            let labels = [call.route.name()];
+            self.metrics.unwrapped.with_label_values(&labels).inc();
+        }
+        Ok(answer)
+    }
+}

@@ -1,0 +1,164 @@
+//! Every value that a label may have, and so how many series there can be.
+//!
+//! A label that a caller can choose grows a time-series database until it falls over, on the very day
+//! on which somebody needs it. So each label's values come from the configuration, from a table of
+//! bounded size, or from a list that stands here; tests hold every series they see to it, and the
+//! reference in `docs/metrics.md` is made of it.
+
+use super::{Family, Outcome, models::MAX_MODELS};
+use crate::{
+    dialect::Dialect,
+    lane::{Measure, RefuseReason, WaitReason},
+    retry::triage::Class,
+};
+
+/// Where the values of a label come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// The names of the configured routes, and `none`.
+    Routes,
+    /// The names of the configured upstreams.
+    Upstreams,
+    /// Names of models that an upstream has answered to: at most 32, `other` and `none`.
+    Models,
+    /// The version that runs.
+    Version,
+    /// These and no others.
+    OneOf(Vec<&'static str>),
+}
+
+/// How large an installation is, as far as series are concerned.
+#[derive(Copy, Clone, Debug)]
+pub struct Size {
+    /// Configured routes.
+    pub routes: usize,
+    /// Configured upstreams.
+    pub upstreams: usize,
+    /// Models that are asked for by name, at most [`MAX_MODELS`].
+    pub models: usize,
+}
+
+/// The values that `label` may have in `family`; nothing for a label that is not known here.
+#[must_use]
+pub fn values(family: &str, label: &str) -> Option<Values> {
+    let values = match label {
+        "route" => Values::Routes,
+        "upstream" => Values::Upstreams,
+        "model" | "lane" => Values::Models,
+        "version" => Values::Version,
+        _ => return listed(family, label).map(Values::OneOf),
+    };
+    Some(values)
+}
+
+/// The labels whose values are known beforehand.
+fn listed(family: &str, label: &str) -> Option<Vec<&'static str>> {
+    let reasons = || RefuseReason::ALL.map(RefuseReason::as_str);
+    let waits = || WaitReason::ALL.map(WaitReason::as_str);
+    let values = match (family, label) {
+        (_, "dialect") => with(Dialect::ALL.map(Dialect::as_str), &["none"]),
+        ("surgetank_queue_wait_seconds", "outcome") => with(reasons(), &["sent", "abandoned"]),
+        (_, "outcome") => Outcome::ALL.map(Outcome::as_str).into(),
+        (_, "class") | ("surgetank_fallback_total", "cause") => {
+            Class::ALL.map(Class::as_str).into()
+        }
+        ("surgetank_lane_refused_total", "reason") => reasons().into(),
+        ("surgetank_gate_closed_seconds_total", "reason") => waits().into(),
+        ("surgetank_waited_seconds_total", "reason") => {
+            with(waits(), &["limit", "backoff", "hint"])
+        }
+        (_, "state") => with(waits(), &["open"]),
+        (_, "quota") => Measure::ALL.map(Measure::as_str).into(),
+        _ => spelt_out(family, label)?.into(),
+    };
+    Some(values)
+}
+
+/// The same, where no enum has the list.
+fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
+    let values: &[_] = match (family, label) {
+        (_, "attempt") => &["first", "retry"],
+        ("surgetank_retries_denied_total", "reason") => &[
+            "committed",
+            "body",
+            "post_policy",
+            "attempts",
+            "hint",
+            "quota",
+            "patience",
+            "deadline",
+        ],
+        (_, "token") => &["missing", "unknown"],
+        (_, "change") => &["gate_closed", "breaker_shut", "recovered"],
+        ("surgetank_fallback_total", "kind") => &["upstream", "queue", "reply"],
+        ("surgetank_stream_broken_total", "cause") => &[
+            "cut",
+            "incomplete",
+            "idle",
+            "deadline",
+            "stopping",
+            "caller",
+        ],
+        (_, "form") => &["events", "json"],
+        (_, "end") => &["joined", "failed", "abandoned"],
+        (_, "finish") => &[
+            "stop",
+            "length",
+            "context_full",
+            "tool_use",
+            "filtered",
+            "paused",
+            "other",
+        ],
+        ("surgetank_tokens_total", "kind") => &[
+            "input",
+            "cached_input",
+            "cache_write",
+            "output",
+            "reasoning",
+        ],
+        (_, "rule") => &[
+            "rate",
+            "tokens",
+            "concurrency",
+            "total_rate",
+            "total_tokens",
+            "total_concurrency",
+        ],
+        (_, "operation") => &["connect", "admit", "settle", "renew"],
+        ("surgetank_store_errors_total", "reason") => &["down", "timeout", "failed"],
+        (_, "result") => &["success", "failure"],
+        _ => return None,
+    };
+    Some(values)
+}
+
+fn with<const N: usize>(values: [&'static str; N], more: &[&'static str]) -> Vec<&'static str> {
+    [values.as_slice(), more].concat()
+}
+
+impl Values {
+    /// How many values there are at most.
+    #[must_use]
+    pub fn most(&self, size: Size) -> usize {
+        match self {
+            Self::Routes => size.routes + 1,
+            Self::Upstreams => size.upstreams,
+            Self::Models => size.models.min(MAX_MODELS) + 2,
+            Self::Version => 1,
+            Self::OneOf(values) => values.len(),
+        }
+    }
+}
+
+/// The most series that a family can have: every value of each label with every value of the others.
+///
+/// `None` when one of its labels is not known here.
+#[must_use]
+pub fn most_series(family: &Family, size: Size) -> Option<usize> {
+    let labels = family.labels.iter();
+    let combinations = labels
+        .map(|label| values(&family.name, label).map(|values| values.most(size)))
+        .product::<Option<usize>>()?;
+    Some(combinations * family.series)
+}
