@@ -456,6 +456,7 @@ mod tests {
             },
             deadline: Deadline::new(now, Duration::from_secs(1), None),
             late: None,
+            lifecycle: Lifecycle::default(),
         };
         let target = parts.uri.path_and_query().expect("a path").clone();
         let payload = Payload::Held(Mutex::default());

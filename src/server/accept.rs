@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{Fleet, Lifecycle, Limits, Listener, Stage, listener::Accepted};
