@@ -155,12 +155,7 @@ impl ReceptionLayer {
         if let Some(callers) = callers {
             callers.strip(&mut parts.headers);
         }
-        // An empty path is only possible in absolute or asterisk form.
-        let target = parts
-            .uri
-            .path_and_query()
-            .cloned()
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let target = target_of(&parts);
         let known = Circumstances {
             id,
             arrived,
@@ -176,6 +171,13 @@ impl ReceptionLayer {
         };
         Ok(Call::new(parts, target, payload, known))
     }
+}
+
+/// Path and query, as they came.
+fn target_of(parts: &Parts) -> PathAndQuery {
+    let target = parts.uri.path_and_query().cloned();
+    // An empty path is only possible in absolute or asterisk form.
+    target.unwrap_or_else(|| PathAndQuery::from_static("/"))
 }
 
 /// Until when the caller waits, and when its answer is begun if it is not there.
