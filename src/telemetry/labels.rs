@@ -58,6 +58,7 @@ fn listed(family: &str, label: &str) -> Option<Vec<&'static str>> {
     let values = match (family, label) {
         (_, "dialect") => with(Dialect::ALL.map(Dialect::as_str), &["none"]),
         ("surgetank_queue_wait_seconds", "outcome") => with(reasons(), &["sent", "abandoned"]),
+        ("surgetank_larger_total", "outcome") => spelt_out(family, label)?.into(),
         (_, "outcome") => Outcome::ALL.map(Outcome::as_str).into(),
         (_, "class") | ("surgetank_fallback_total", "cause") => {
             Class::ALL.map(Class::as_str).into()
@@ -87,6 +88,16 @@ fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
             "quota",
             "patience",
             "deadline",
+        ],
+        ("surgetank_larger_total", "outcome") => &[
+            "whole",
+            "cut",
+            "failed",
+            "context_full",
+            "no_limit",
+            "largest",
+            "deadline",
+            "memory",
         ],
         (_, "token") => &["missing", "unknown"],
         (_, "change") => &["gate_closed", "breaker_shut", "recovered"],
