@@ -86,12 +86,14 @@ pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
     ServiceBuilder::new()
         // Gives the request an id and a report; below, errors become responses; nothing fails above.
         .layer(RescueLayer {
+            lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
         })
         // Refuses ambiguous heads, finds the route, holds the body, learns what is asked and by whom.
         .layer(ReceptionLayer {
             rules,
             budget: budget.clone(),
+            lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
         })
         // Begins an answer that is awaited too long, tells its caller so, and goes on within it.

@@ -16,6 +16,7 @@ use crate::{
     limit::identity::UserKey,
     payload::Payload,
     route::Route,
+    server::Lifecycle,
     stream::late::{self, Awaiting, What},
     telemetry::Outcome,
     upstream::{
@@ -57,6 +58,7 @@ pub struct Call {
     pub deadline: Deadline,
     /// When its answer is begun, if it is not there by then.
     pub late: Option<late::Plan>,
+    lifecycle: Lifecycle,
     journal: Mutex<Journal>,
 }
 
@@ -79,6 +81,8 @@ pub struct Circumstances {
     pub wishes: Wishes,
     /// See [`Call::deadline`].
     pub deadline: Deadline,
+    /// The process's, whose end nobody is made to wait for.
+    pub lifecycle: Lifecycle,
     /// See [`Call::late`].
     pub late: Option<late::Plan>,
 }
@@ -303,6 +307,7 @@ impl Call {
             user,
             wishes,
             deadline,
+            lifecycle,
             late,
         } = known;
         Self {
@@ -321,6 +326,7 @@ impl Call {
             wishes,
             deadline,
             late,
+            lifecycle,
             journal: Mutex::default(),
         }
     }
@@ -355,6 +361,22 @@ impl Call {
         if reading.finish.is_some() || journal.answer.finish.is_none() {
             journal.answer = reading;
         }
+    }
+
+    /// How long it may be made to wait before a further attempt: what its route allows, less what it has
+    /// waited, and no longer than the process lives.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        let allowed = self.route.policy.retry.patience;
+        let waited = self.journal().waited;
+        self.wait_of(allowed.saturating_sub(waited))
+    }
+
+    /// How much of a wait of up to `allowed` may be begun now.
+    #[must_use]
+    pub fn wait_of(&self, allowed: Duration) -> Duration {
+        self.lifecycle
+            .patience(self.arrived, Instant::now(), allowed)
     }
 
     /// The journal, for reading or writing. Never held across an await.

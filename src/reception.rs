@@ -27,7 +27,7 @@ use crate::{
     retry::{deadline::caller_budget, tries::allowed_retries},
     route::Route,
     rules::RulesInForce,
-    server::guard,
+    server::{Lifecycle, guard},
     stream::late,
     telemetry::Metrics,
     upstream::forward::via,
@@ -40,6 +40,8 @@ pub struct ReceptionLayer {
     pub rules: RulesInForce,
     /// Memory for bodies.
     pub budget: Budget,
+    /// Tells how long a request may wait while the process ends.
+    pub lifecycle: Lifecycle,
     /// Counts bodies that could not be held.
     pub metrics: Arc<Metrics>,
 }
@@ -157,6 +159,7 @@ impl ReceptionLayer {
             user,
             wishes,
             deadline,
+            lifecycle: self.lifecycle.clone(),
             late,
         };
         Ok(Call::new(parts, target, payload, known))

@@ -7,7 +7,9 @@ mod stop;
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
@@ -24,7 +26,7 @@ use crate::{
     call::{Call, CallId},
     dialect::{Dialect, ErrorKind, errors},
     fallback::Finished,
-    server::EndBy,
+    server::{EndBy, Lifecycle},
     telemetry::{Metrics, Observed, Outcome, Report},
 };
 
@@ -34,6 +36,8 @@ pub(crate) use stop::Told;
 /// Makes a fallible stack infallible.
 #[derive(Clone, Debug)]
 pub struct RescueLayer {
+    /// Ends what has no answer yet when the process ends.
+    pub lifecycle: Lifecycle,
     /// Where outcomes are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -44,7 +48,7 @@ impl<S> Layer<S> for RescueLayer {
     fn layer(&self, inner: S) -> Rescue<S> {
         Rescue {
             inner,
-            metrics: self.metrics.clone(),
+            with: self.clone(),
         }
     }
 }
@@ -53,7 +57,7 @@ impl<S> Layer<S> for RescueLayer {
 #[derive(Clone, Debug)]
 pub struct Rescue<S> {
     inner: S,
-    metrics: Arc<Metrics>,
+    with: RescueLayer,
 }
 
 impl<S> Service<Arrival> for Rescue<S>
@@ -69,15 +73,16 @@ where
     }
 
     fn call(&mut self, arrival: Arrival) -> Self::Future {
-        let (inner, metrics) = (self.inner.clone(), self.metrics.clone());
-        Box::pin(async move { Ok(answer(inner, metrics, arrival).await) })
+        let (inner, with) = (self.inner.clone(), self.with.clone());
+        Box::pin(async move { Ok(answer(inner, with, arrival).await) })
     }
 }
 
-async fn answer<S>(inner: S, metrics: Arc<Metrics>, arrival: Arrival) -> Response<Body>
+async fn answer<S>(inner: S, with: RescueLayer, arrival: Arrival) -> Response<Body>
 where
     S: Service<Inbound, Response = Finished, Error = Stop, Future: Send> + Send + 'static,
 {
+    let RescueLayer { lifecycle, metrics } = with;
     let (id, arrived) = (CallId::random(&mut rand::rng()), Instant::now());
     let Arrival { request, peer } = arrival;
     let dialect = Dialect::detect(
@@ -94,7 +99,8 @@ where
         dialect,
         understood: understood.clone(),
     };
-    let (mut response, outcome) = match caught(inner.oneshot(inbound), &metrics, id).await {
+    let run = until_the_end(inner.oneshot(inbound), &lifecycle);
+    let (mut response, outcome) = match caught(run, &metrics, id).await {
         Ok(Finished { response, outcome }) => (response, outcome),
         Err(stop) => stopped(&stop, dialect, id),
     };
@@ -107,6 +113,20 @@ where
     }
     report.answered(outcome, response.status());
     response.map(|body| Observed::new(body, report).boxed_unsync())
+}
+
+/// Runs the stack for as long as the process has time. Looks at it whenever it is polled, and nothing
+/// has to wake it: the connection polls all that it carries once when the end comes.
+async fn until_the_end(
+    run: impl Future<Output = Result<Finished, Stop>>,
+    lifecycle: &Lifecycle,
+) -> Result<Finished, Stop> {
+    let mut run = pin!(run);
+    poll_fn(|cx| match run.as_mut().poll(cx) {
+        Poll::Pending if lifecycle.is_ending() => Poll::Ready(Err(Stop::Stopping)),
+        polled => polled,
+    })
+    .await
 }
 
 /// Runs a part of the stack; a panic in it becomes an error like any other.

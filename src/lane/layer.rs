@@ -220,14 +220,10 @@ where
 }
 
 fn request(call: &Call, attempt: &mut Attempt) -> Request {
-    let patience = call.route.policy.retry.patience;
-    let patience = patience
-        .saturating_sub(call.journal().waited)
-        .max(LEAST_PATIENCE);
     Request {
         user: UserKey(short(&call.user)),
         retry: attempt.right.take(),
-        patience_until: Instant::now() + patience,
+        patience_until: Instant::now() + call.patience().max(LEAST_PATIENCE),
         deadline: Some(call.deadline.answer_by()),
         cost: 1,
     }

@@ -80,7 +80,8 @@ impl Limiter {
     /// Admits the call's user, after a wait where that is allowed and in time.
     async fn admit(&self, call: &Call, metrics: &Metrics) -> Result<Admission, OverLimit> {
         let began = Instant::now();
-        let give_up = call.deadline.answer_by().min(began + self.max_wait);
+        let longest = call.wait_of(self.max_wait);
+        let give_up = call.deadline.answer_by().min(began + longest);
         loop {
             let now = Instant::now();
             let denied = match self.table.admit(call.user, now) {

@@ -40,6 +40,9 @@ pub enum Stop {
     /// The upstream failed and the chain had nothing to put in its place.
     #[error(transparent)]
     Failed(#[from] Failure),
+    /// The process ends, and the request had no answer yet.
+    #[error("surgetank is stopping, and this request had no answer yet; send it again")]
+    Stopping,
     /// A bug of ours.
     #[error("surgetank failed on this request; its log has the place")]
     Panicked,
@@ -102,6 +105,11 @@ impl Stop {
                 let (status, kind) = status_of(failure);
                 told(status, kind, Outcome::Failed)
             }
+            Self::Stopping => told(
+                StatusCode::SERVICE_UNAVAILABLE,
+                ErrorKind::Overloaded,
+                Outcome::Failed,
+            ),
             Self::Panicked => told(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 ErrorKind::ServerError,
@@ -130,6 +138,10 @@ impl Stop {
             Self::Ambiguous(_) | Self::Payload(_) => {
                 // What follows on this connection cannot be trusted to be a new request.
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            // Nobody has answered it, so the caller may well try again; here there is nobody any more.
+            Self::Stopping => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::Unauthorized(_) => {
                 let scheme = HeaderValue::from_static("Bearer realm=\"surgetank\"");

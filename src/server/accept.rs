@@ -37,8 +37,28 @@ pub async fn serve(
             .map(|listener| accept_on(listener, fleet, limits)),
     );
     tokio::select! {
-        results = accepting => results.into_iter().collect(),
-        () = lifecycle.reached(Stage::Draining) => Ok(()),
+        results = accepting => return results.into_iter().collect(),
+        () = lifecycle.reached(Stage::Draining) => {}
+    }
+    close(listeners, fleet).await;
+    Ok(())
+}
+
+/// Closes all listeners at once; who had connected is still served.
+async fn close(listeners: Vec<Listener>, fleet: &Fleet) {
+    let closing = listeners
+        .into_iter()
+        .map(|listener| tokio::task::spawn_blocking(move || listener.close()));
+    for closed in join_all(closing).await {
+        match closed {
+            Ok(Ok(connected)) => {
+                for accepted in connected {
+                    fleet.hand_over(accepted).await;
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "a listener could not be closed with care"),
+            Err(error) => tracing::error!(%error, "closing a listener has failed inside surgetank"),
+        }
     }
 }
 
@@ -64,7 +84,7 @@ async fn accept_on(listener: &Listener, fleet: &Fleet, limits: &Limits) -> Resul
 }
 
 /// The connection was gone before we took it: the next one may be fine.
-fn is_of_one_connection(error: &io::Error) -> bool {
+pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

@@ -29,6 +29,7 @@ mod readers;
 mod reload;
 mod reply;
 mod retry;
+mod stop;
 mod stream;
 mod tls;
 mod transparency;
