@@ -12,9 +12,11 @@
 
 mod harness;
 
+mod alive;
 mod auth;
 mod cancel;
 mod chain;
+mod channels;
 mod faults;
 mod guard;
 mod lane;
@@ -25,6 +27,7 @@ mod limits;
 mod many;
 mod page;
 mod preamble;
+mod quotas;
 mod readers;
 mod reload;
 mod reply;
@@ -35,4 +38,5 @@ mod tls;
 mod transparency;
 mod truncated;
 mod unwrap;
+mod uploads;
 mod usage;
