@@ -14,6 +14,8 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 
+use crate::payload::PayloadError;
+
 /// What every part of the stack hands on as a message body.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
 
@@ -42,8 +44,8 @@ pub enum BodyError {
     #[error("the request failed after its answer had been begun; its caller was told so")]
     Told,
     /// The caller's own request body failed while it was passed on.
-    #[error("the caller's request body broke off: {0}")]
-    Caller(#[source] hyper::Error),
+    #[error("{0}")]
+    Caller(#[source] PayloadError),
 }
 
 impl BodyError {

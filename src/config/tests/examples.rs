@@ -94,7 +94,6 @@ fn what_the_full_example_comments_out_can_be_used() {
     assert_eq!(
         warnings,
         [
-            "`limits.per_user.tokens` has no effect in this version",
             "`store` has no effect in this version",
             "`telemetry.otlp` has no effect in this version",
         ]
