@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, Uri, request::Parts, uri::PathAndQuery};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
@@ -155,7 +155,7 @@ impl ReceptionLayer {
         if let Some(callers) = callers {
             callers.strip(&mut parts.headers);
         }
-        let target = target_of(&parts);
+        let target = target_of(&parts.uri);
         let known = Circumstances {
             id,
             arrived,
@@ -173,10 +173,9 @@ impl ReceptionLayer {
     }
 }
 
-/// Path and query, as they came.
-fn target_of(parts: &Parts) -> PathAndQuery {
-    let target = parts.uri.path_and_query().cloned();
-    // An empty path is only possible in absolute or asterisk form.
+/// The raw path and query. An empty path is only possible in absolute or asterisk form.
+fn target_of(uri: &Uri) -> PathAndQuery {
+    let target = uri.path_and_query().cloned();
     target.unwrap_or_else(|| PathAndQuery::from_static("/"))
 }
 
