@@ -135,12 +135,14 @@ impl Metrics {
         let registry = Registry::new();
         let add = Adder::new(&registry);
         add.collector(prometheus::process_collector::ProcessCollector::for_self())?;
-        let build = add.counters(
+        let build = add.gauges(
             "surgetank_build_info",
             "A constant 1 with the version that runs.",
             &["version"],
         )?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
+        build
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1.0);
         let metrics = Self {
             requests: add.counters(
                 "surgetank_requests_total",

@@ -64,6 +64,17 @@ node_tools() {
   export PATH="$wheel/bin:$PATH"
 }
 
+# promtool, out of its package and not installed: the package would start a server.
+prometheus_tools() {
+  local directory=$cache/prometheus
+  command -v promtool >/dev/null && return
+  if [[ ! -x $directory/usr/bin/promtool ]]; then
+    mkdir -p "$directory"
+    (cd "$directory" && apt-get -qq download prometheus && dpkg-deb -x prometheus_*.deb .)
+  fi
+  export PATH="$directory/usr/bin:$PATH"
+}
+
 # Builds the binary under test, which costs nothing when it is fresh, and names it in SURGETANK_BIN.
 surgetank_binary() {
   local target
