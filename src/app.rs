@@ -32,7 +32,6 @@ use crate::{
 };
 
 /// A request as it comes off the wire.
-#[derive(Debug)]
 pub struct Arrival {
     /// The message; its body is still arriving.
     pub request: Request<Incoming>,
@@ -40,8 +39,14 @@ pub struct Arrival {
     pub peer: Option<IpAddr>,
 }
 
+/// Shows nothing that came from the caller: the fields carry its credential.
+impl std::fmt::Debug for Arrival {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Arrival").finish_non_exhaustive()
+    }
+}
+
 /// A request that has an id and a report.
-#[derive(Debug)]
 pub struct Inbound {
     /// See [`Arrival::request`].
     pub request: Request<Incoming>,
@@ -55,6 +60,16 @@ pub struct Inbound {
     pub dialect: Dialect,
     /// Set once the request is understood, for the report.
     pub understood: Arc<OnceLock<Arc<Call>>>,
+}
+
+/// As [`Arrival`]'s.
+impl std::fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbound")
+            .field("id", &self.id)
+            .field("dialect", &self.dialect)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What all requests of all workers share.
@@ -86,12 +101,14 @@ pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
     ServiceBuilder::new()
         // Gives the request an id and a report; below, errors become responses; nothing fails above.
         .layer(RescueLayer {
+            lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
         })
         // Refuses ambiguous heads, finds the route, holds the body, learns what is asked and by whom.
         .layer(ReceptionLayer {
             rules,
             budget: budget.clone(),
+            lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
         })
         // Begins an answer that is awaited too long, tells its caller so, and goes on within it.

@@ -11,11 +11,12 @@ use tokio::time::Instant;
 
 use crate::{
     deadline::Deadline,
-    dialect::{Ask, Dialect, Reading, Usage, Vendor},
+    dialect::{Ask, Dialect, Endpoint, Reading, Usage, Vendor},
     lane::{Lane, RetryRight, Waits},
     limit::identity::UserKey,
     payload::Payload,
     route::Route,
+    server::Lifecycle,
     stream::late::{self, Awaiting, What},
     telemetry::Outcome,
     upstream::{
@@ -25,7 +26,6 @@ use crate::{
 };
 
 /// One request of a caller, from the moment it was understood until its answer has ended.
-#[derive(Debug)]
 pub struct Call {
     /// What ties the caller's header, our log and the trace together.
     pub id: CallId,
@@ -59,6 +59,7 @@ pub struct Call {
     pub deadline: Deadline,
     /// When its answer is begun, if it is not there by then.
     pub late: Option<late::Plan>,
+    lifecycle: Lifecycle,
     journal: Mutex<Journal>,
 }
 
@@ -83,6 +84,8 @@ pub struct Circumstances {
     pub wishes: Wishes,
     /// See [`Call::deadline`].
     pub deadline: Deadline,
+    /// The process's, whose end nobody is made to wait for.
+    pub lifecycle: Lifecycle,
     /// See [`Call::late`].
     pub late: Option<late::Plan>,
 }
@@ -209,6 +212,17 @@ impl CallId {
     }
 }
 
+/// Shows nothing that came from the caller: its fields carry a credential, its target may, its body is a prompt.
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call")
+            .field("id", &self.id)
+            .field("dialect", &self.dialect)
+            .field("route", &self.route.name())
+            .finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for CallId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
@@ -255,7 +269,7 @@ impl Attempt {
     #[must_use]
     pub fn new(call: Arc<Call>, upstream: Arc<Upstream>, lane: Arc<Lane>) -> Self {
         Self {
-            upload: watched(call.payload.bytes().map_or(usize::MAX, Bytes::len)),
+            upload: watched(call.payload.bytes().map_or(usize::MAX, |body| body.len())),
             call,
             upstream,
             lane,
@@ -279,7 +293,7 @@ impl Attempt {
     pub fn body_len(&self) -> usize {
         match &self.sequel {
             Some(sequel) => sequel.body.len(),
-            None => self.call.payload.bytes().map_or(0, Bytes::len),
+            None => self.call.payload.bytes().map_or(0, |body| body.len()),
         }
     }
 }
@@ -308,6 +322,7 @@ impl Call {
             class,
             wishes,
             deadline,
+            lifecycle,
             late,
         } = known;
         Self {
@@ -327,7 +342,20 @@ impl Call {
             wishes,
             deadline,
             late,
+            lifecycle,
             journal: Mutex::default(),
+        }
+    }
+
+    /// How often a stream of this call is kept alive; `None` where nobody knows what may be said in it.
+    #[must_use]
+    pub fn keepalive(&self) -> Option<Duration> {
+        match self.dialect.endpoint() {
+            Endpoint::Embeddings | Endpoint::Other => None,
+            _ => match self.late {
+                Some(plan) if plan.form == late::Form::Events => Some(plan.every),
+                _ => Some(self.route.policy.stream.keepalive),
+            },
         }
     }
 
@@ -363,6 +391,22 @@ impl Call {
         }
     }
 
+    /// How long it may be made to wait before a further attempt: what its route allows, less what it has
+    /// waited, and no longer than the process lives.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        let allowed = self.route.policy.retry.patience;
+        let waited = self.journal().waited;
+        self.wait_of(allowed.saturating_sub(waited))
+    }
+
+    /// How much of a wait of up to `allowed` may be begun now.
+    #[must_use]
+    pub fn wait_of(&self, allowed: Duration) -> Duration {
+        self.lifecycle
+            .patience(self.arrived, Instant::now(), allowed)
+    }
+
     /// The journal, for reading or writing. Never held across an await.
     pub fn journal(&self) -> MutexGuard<'_, Journal> {
         // A panic while the journal was held leaves plain numbers behind; they are still true.
@@ -381,5 +425,46 @@ mod tests {
         assert_eq!(a.as_str().len(), 32);
         assert!(a.as_str().bytes().all(|digit| digit.is_ascii_hexdigit()));
         assert_ne!(a, b);
+    }
+
+    #[test]
+    fn nothing_of_the_caller_is_shown_for_debugging() {
+        let config = crate::config::Config::built_in();
+        let rules = crate::rules::Rules::new(&config, &|_| None, None).expect("built in");
+        let request = http::Request::post("/v1/messages?key=CANARY")
+            .header("authorization", "Bearer CANARY")
+            .header("x-canary", "CANARY")
+            .body(())
+            .expect("a request");
+        let (parts, ()) = request.into_parts();
+        let route = rules.routes.find("/v1/messages", &parts.headers);
+        let now = Instant::now();
+        let known = Circumstances {
+            id: CallId::random(&mut rand::rng()),
+            arrived: now,
+            route: route.expect("built in").clone(),
+            dialect: Dialect::MESSAGES,
+            ask: Ask::read(
+                Dialect::MESSAGES,
+                br#"{"metadata":{"user_id":"CANARY"},"messages":[{"role":"user","content":"CANARY"}]}"#,
+            ),
+            user: UserKey::from_source("peer", b"CANARY"),
+            class: 0,
+            wishes: Wishes {
+                fallback: FallbackWish::Route,
+                retries: 0,
+            },
+            deadline: Deadline::new(now, Duration::from_secs(1), None),
+            late: None,
+            lifecycle: Lifecycle::default(),
+        };
+        let target = parts.uri.path_and_query().expect("a path").clone();
+        let payload = Payload::Held(Mutex::default());
+        let shown = format!("{known:?}");
+        assert!(!shown.contains("CANARY"), "{shown}");
+        let call = Call::new(parts, target, payload, known);
+        let shown = format!("{call:#?}");
+        assert!(!shown.contains("CANARY"), "{shown}");
+        assert!(shown.contains(call.id.as_str()), "{shown}");
     }
 }

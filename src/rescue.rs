@@ -7,13 +7,15 @@ mod stop;
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
@@ -24,7 +26,7 @@ use crate::{
     call::{Call, CallId},
     dialect::{Dialect, ErrorKind, errors},
     fallback::Finished,
-    server::EndBy,
+    server::{EndBy, Lifecycle},
     telemetry::{Metrics, Observed, Outcome, Report},
 };
 
@@ -34,6 +36,8 @@ pub(crate) use stop::Told;
 /// Makes a fallible stack infallible.
 #[derive(Clone, Debug)]
 pub struct RescueLayer {
+    /// Ends what has no answer yet when the process ends.
+    pub lifecycle: Lifecycle,
     /// Where outcomes are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -44,7 +48,7 @@ impl<S> Layer<S> for RescueLayer {
     fn layer(&self, inner: S) -> Rescue<S> {
         Rescue {
             inner,
-            metrics: self.metrics.clone(),
+            with: self.clone(),
         }
     }
 }
@@ -53,7 +57,7 @@ impl<S> Layer<S> for RescueLayer {
 #[derive(Clone, Debug)]
 pub struct Rescue<S> {
     inner: S,
-    metrics: Arc<Metrics>,
+    with: RescueLayer,
 }
 
 impl<S> Service<Arrival> for Rescue<S>
@@ -69,17 +73,19 @@ where
     }
 
     fn call(&mut self, arrival: Arrival) -> Self::Future {
-        let (inner, metrics) = (self.inner.clone(), self.metrics.clone());
-        Box::pin(async move { Ok(answer(inner, metrics, arrival).await) })
+        let (inner, with) = (self.inner.clone(), self.with.clone());
+        Box::pin(async move { Ok(answer(inner, with, arrival).await) })
     }
 }
 
-async fn answer<S>(inner: S, metrics: Arc<Metrics>, arrival: Arrival) -> Response<Body>
+async fn answer<S>(inner: S, with: RescueLayer, arrival: Arrival) -> Response<Body>
 where
     S: Service<Inbound, Response = Finished, Error = Stop, Future: Send> + Send + 'static,
 {
+    let RescueLayer { lifecycle, metrics } = with;
     let (id, arrived) = (CallId::random(&mut rand::rng()), Instant::now());
     let Arrival { request, peer } = arrival;
+    let is_head = request.method() == Method::HEAD;
     let dialect = Dialect::detect(
         request.uri().path(),
         request.headers().contains_key("anthropic-version"),
@@ -94,7 +100,8 @@ where
         dialect,
         understood: understood.clone(),
     };
-    let (mut response, outcome) = match caught(inner.oneshot(inbound), &metrics, id).await {
+    let run = until_the_end(inner.oneshot(inbound), &lifecycle);
+    let (mut response, outcome) = match caught(run, &metrics, id).await {
         Ok(Finished { response, outcome }) => (response, outcome),
         Err(stop) => stopped(&stop, dialect, id),
     };
@@ -106,7 +113,24 @@ where
             .insert(EndBy(call.deadline.end_by()));
     }
     report.answered(outcome, response.status());
+    if is_head {
+        report.ends_with_its_head();
+    }
     response.map(|body| Observed::new(body, report).boxed_unsync())
+}
+
+/// Runs the stack for as long as the process has time. Looks at it whenever it is polled, and nothing
+/// has to wake it: the connection polls all that it carries once when the end comes.
+async fn until_the_end(
+    run: impl Future<Output = Result<Finished, Stop>>,
+    lifecycle: &Lifecycle,
+) -> Result<Finished, Stop> {
+    let mut run = pin!(run);
+    poll_fn(|cx| match run.as_mut().poll(cx) {
+        Poll::Pending if lifecycle.is_ending() => Poll::Ready(Err(Stop::Stopping)),
+        polled => polled,
+    })
+    .await
 }
 
 /// Runs a part of the stack; a panic in it becomes an error like any other.

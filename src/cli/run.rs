@@ -1,12 +1,16 @@
 //! `surgetank run`: configuration, sockets, workers, until a signal and the drain behind it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+    time::Instant,
+};
 
 use super::{ConfigFile, Failed, environment, listen};
 use crate::{
-    config::{Config, Listen},
+    config::{Config, Listen, Shutdown},
     proxy::{self, Proxy},
     reload::{self, Prints},
     server::{LAST_WORDS, Listener, Stage},
@@ -43,9 +47,12 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    runtime
-        .map_err(|error| Failed::internal(format!("no runtime could be started: {error}")))?
-        .block_on(serve(arguments, &config, prints))
+    let runtime = runtime
+        .map_err(|error| Failed::internal(format!("no runtime could be started: {error}")))?;
+    let served = runtime.block_on(serve(arguments, &config, prints));
+    // A file that hangs while it is read must not hold the end up.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(arguments: &RunArguments, config: &Config, prints: Prints) -> Result<(), Failed> {
@@ -58,6 +65,9 @@ async fn serve(arguments: &RunArguments, config: &Config, prints: Prints) -> Res
         .map(bind)
         .collect::<Result<Vec<_>, _>>()?;
     let admin_listener = config.admin.as_ref().map(bind).transpose()?;
+    // As they were bound: the configuration may leave the port to the system.
+    let listening: Vec<_> = listeners.iter().map(Listener::address).collect();
+    let admin_at = admin_listener.as_ref().map(Listener::address);
     let proxy = Proxy::start(config, &environment).map_err(|error| match error {
         proxy::StartError::Rules(_) | proxy::StartError::Certificate(_) => Failed::usage(error),
         _ => Failed::internal(error),
@@ -67,7 +77,7 @@ async fn serve(arguments: &RunArguments, config: &Config, prints: Prints) -> Res
         .map(|listener| proxy.start_admin(listener))
         .transpose()
         .map_err(Failed::internal)?;
-    announce(config);
+    announce(config, &listening, admin_at.as_ref());
     let bell = proxy.reload_bell().clone();
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
@@ -77,61 +87,73 @@ async fn serve(arguments: &RunArguments, config: &Config, prints: Prints) -> Res
     let source = Arc::new(arguments.clone());
     tokio::spawn(reload::follow(proxy.clone(), source, prints));
 
-    let lifecycle = proxy.lifecycle().clone();
-    let serving = proxy.serve(listeners);
-    let ending = async {
-        stopping.asked().await;
-        tracing::info!(
-            drain_s = config.shutdown.drain.as_secs(),
-            "stopping: finishing what is running; a second signal stops at once"
-        );
-        lifecycle.advance(Stage::Settling);
-        let settled = tokio::time::sleep(config.shutdown.settle);
-        let at_once = tokio::select! { () = settled => false, () = stopping.asked() => true };
-        // Also when asked twice: this is what ends accepting.
-        lifecycle.advance(Stage::Draining);
-        at_once
-    };
-    let (served, at_once) = tokio::join!(serving, async {
-        tokio::select! {
-            at_once = ending => at_once,
-            // Only a broken listener ends serving before a signal does.
-            () = lifecycle.reached(Stage::Draining) => false,
+    let (closed, is_closed) = oneshot::channel();
+    let serving = async {
+        let served = proxy.serve(listeners).await;
+        if let Err(error) = &served {
+            tracing::error!(%error, "finishing what is running, then ending");
         }
-    });
-    served.map_err(Failed::unavailable)?;
-    if !at_once {
-        drain(&proxy, &mut stopping, config.shutdown.drain).await;
-    }
+        // Nobody listens for it when the process is told to stop at once.
+        let _ = closed.send(());
+        served
+    };
+    let (served, ()) = tokio::join!(serving, stop_when_asked(&proxy, &mut stopping, is_closed));
     drop(admin);
     tracing::info!("stopped");
-    Ok(())
+    served.map_err(Failed::unavailable)
 }
 
-async fn drain(proxy: &Proxy, stopping: &mut Stopping, limit: Duration) {
-    let fleet: &Arc<_> = proxy.fleet();
-    tokio::select! {
-        () = fleet.drained() => return,
-        () = stopping.asked() => tracing::warn!(connections = fleet.live(), "a second signal: ending what is left"),
-        () = tokio::time::sleep(limit) => {
-            tracing::warn!(connections = fleet.live(), "the time to drain is over: ending what is left");
+/// Waits for a signal and walks the process through its stages to the end; a second signal goes to the
+/// last of them at once. `closed` tells that the listeners are.
+async fn stop_when_asked(
+    proxy: &Proxy,
+    stopping: &mut Stopping,
+    mut closed: oneshot::Receiver<()>,
+) {
+    let lifecycle = proxy.lifecycle();
+    let is_broken = tokio::select! {
+        () = stopping.asked() => false,
+        // Only a broken listener ends serving before a signal does; what is running is still finished.
+        _ = &mut closed => true,
+    };
+    let Shutdown { settle, drain } = proxy.rules().now().shutdown.clone();
+    tracing::info!(
+        settle_s = settle.as_secs_f64(),
+        drain_s = drain.as_secs_f64(),
+        in_flight = proxy.metrics().in_flight.get(),
+        "stopping: finishing what is running; a second signal stops at once"
+    );
+    let now = Instant::now();
+    lifecycle.stop(now, now + settle + drain);
+    let fleet = proxy.fleet();
+    let ended = async {
+        if is_broken {
+            lifecycle.advance(Stage::Draining);
+        } else {
+            tokio::time::sleep(settle).await;
+            lifecycle.advance(Stage::Draining);
+            // Before that, somebody who has connected may still be on the way to a worker.
+            let _ = closed.await;
         }
+        tokio::time::timeout(drain, fleet.drained()).await.is_ok()
+    };
+    let left = tokio::select! {
+        ended = ended => (!ended).then_some("the time to drain is over"),
+        () = stopping.asked() => Some("a second signal"),
+    };
+    if let Some(why) = left {
+        let connections = fleet.live();
+        tracing::warn!(connections, "{why}: ending what is left");
     }
-    proxy.lifecycle().advance(Stage::Ending);
+    // Also ends accepting, where that has not ended before.
+    lifecycle.advance(Stage::Ending);
     let _ = tokio::time::timeout(LAST_WORDS, fleet.drained()).await;
 }
 
-fn announce(config: &Config) {
-    let listen = config
-        .listen
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ");
-    let admin = config
-        .admin
-        .as_ref()
-        .map_or("off".into(), ToString::to_string);
+fn announce(config: &Config, listening: &[Listen], admin: Option<&Listen>) {
+    let listen = listening.iter().map(ToString::to_string);
+    let listen = listen.collect::<Vec<_>>().join(", ");
+    let admin = admin.map_or("off".into(), ToString::to_string);
     tracing::info!(
         listen,
         admin,

@@ -220,14 +220,10 @@ where
 }
 
 fn request(call: &Call, attempt: &mut Attempt) -> Request {
-    let patience = call.route.policy.retry.patience;
-    let patience = patience
-        .saturating_sub(call.journal().waited)
-        .max(LEAST_PATIENCE);
     Request {
         user: UserKey(short(&call.user)),
         retry: attempt.right.take(),
-        patience_until: Instant::now() + patience,
+        patience_until: Instant::now() + call.patience().max(LEAST_PATIENCE),
         deadline: Some(call.deadline.answer_by()),
         cost: 1,
     }
@@ -263,6 +259,6 @@ fn binding(hint: Option<Hint>) -> Option<Duration> {
 /// What a request takes of a quota on tokens, roughly: a vendor counts the prompt and what is asked
 /// for. Four bytes a token is the vendors' own rule of thumb for English.
 fn tokens_of(call: &Call) -> f64 {
-    let prompt = call.payload.bytes().map_or(0, bytes::Bytes::len) / 4;
+    let prompt = call.payload.bytes().map_or(0, |bytes| bytes.len()) / 4;
     prompt as f64 + call.ask.max_output.unwrap_or(0) as f64
 }

@@ -158,13 +158,15 @@ async fn admit(
     estimate: Estimate,
     metrics: &Metrics,
 ) -> Result<Grant, OverLimit> {
+    let began = Instant::now();
+    // A process that is ending begins no long waits.
+    let wait_until = began + call.wait_of(limiter.max_wait(call.class));
     let wish = Wish {
         user: call.user,
         class: call.class,
         tokens: estimate.total(),
-        answer_by: call.deadline.answer_by(),
+        answer_by: call.deadline.answer_by().min(wait_until),
     };
-    let began = Instant::now();
     let has_waited = AtomicBool::new(false);
     let granted = limiter
         .admit(&wish, |until| {

@@ -90,6 +90,12 @@ impl Limiter {
             || self.total.as_ref().is_some_and(|total| counts(total, 0))
     }
 
+    /// How long a request of this class may wait for its turn.
+    #[must_use]
+    pub fn max_wait(&self, class: u16) -> Duration {
+        self.class(class).max_wait
+    }
+
     /// Lets the request in, after a wait where that is allowed and in time. `waits_until` is told of each wait, which may
     /// be followed by another.
     pub async fn admit(
@@ -97,7 +103,7 @@ impl Limiter {
         wish: &Wish,
         waits_until: impl Fn(Instant) + Send + Sync,
     ) -> Result<Grant, Denied> {
-        let max_wait = self.class(wish.class).max_wait;
+        let max_wait = self.max_wait(wish.class);
         if max_wait.is_zero() {
             return self.take(wish).await;
         }

@@ -40,6 +40,9 @@ pub enum Stop {
     /// The upstream failed and the chain had nothing to put in its place.
     #[error(transparent)]
     Failed(#[from] Failure),
+    /// The process ends, and the request had no answer yet.
+    #[error("surgetank is stopping, and this request had no answer yet; send it again")]
+    Stopping,
     /// A bug of ours.
     #[error("surgetank failed on this request; its log has the place")]
     Panicked,
@@ -83,10 +86,15 @@ impl Stop {
                 ErrorKind::NotFound,
                 Outcome::Rejected,
             ),
-            Self::Payload(PayloadError::Stalled) => told(
+            Self::Payload(PayloadError::Stalled | PayloadError::Late) => told(
                 StatusCode::REQUEST_TIMEOUT,
                 ErrorKind::Timeout,
                 Outcome::Rejected,
+            ),
+            Self::Payload(PayloadError::Left) => told(
+                StatusCode::BAD_REQUEST,
+                ErrorKind::Invalid,
+                Outcome::Abandoned,
             ),
             Self::Payload(PayloadError::Broken(_)) => told(
                 StatusCode::BAD_REQUEST,
@@ -100,8 +108,13 @@ impl Stop {
             ),
             Self::Failed(failure) => {
                 let (status, kind) = status_of(failure);
-                told(status, kind, Outcome::Failed)
+                told(status, kind, outcome_of(failure))
             }
+            Self::Stopping => told(
+                StatusCode::SERVICE_UNAVAILABLE,
+                ErrorKind::Overloaded,
+                Outcome::Failed,
+            ),
             Self::Panicked => told(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 ErrorKind::ServerError,
@@ -117,6 +130,10 @@ impl Stop {
             // Our own retries are over: the SDK above must not multiply them.
             Self::Failed(failure) => {
                 headers.insert("x-should-retry", HeaderValue::from_static("false"));
+                if failure.verdict.class == Class::Abandoned {
+                    // The rest of its body may still follow.
+                    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 if let Cause::Refused(refused) = failure.cause {
                     headers.insert(
                         header::RETRY_AFTER,
@@ -130,6 +147,10 @@ impl Stop {
             Self::Ambiguous(_) | Self::Payload(_) => {
                 // What follows on this connection cannot be trusted to be a new request.
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            // Nobody has answered it, so the caller may well try again; here there is nobody any more.
+            Self::Stopping => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::Unauthorized(_) => {
                 let scheme = HeaderValue::from_static("Bearer realm=\"surgetank\"");
@@ -146,11 +167,20 @@ impl Stop {
     }
 }
 
+fn outcome_of(failure: &Failure) -> Outcome {
+    match failure.cause {
+        Cause::Send(SendErrorKind::UploadLate) => Outcome::Rejected,
+        _ if failure.verdict.class == Class::Abandoned => Outcome::Abandoned,
+        _ => Outcome::Failed,
+    }
+}
+
 fn status_of(failure: &Failure) -> (StatusCode, ErrorKind) {
     match failure.cause {
         Cause::FirstByte(_) | Cause::Deadline | Cause::Send(SendErrorKind::ConnectTimeout) => {
             (StatusCode::GATEWAY_TIMEOUT, ErrorKind::Timeout)
         }
+        Cause::Send(SendErrorKind::UploadLate) => (StatusCode::REQUEST_TIMEOUT, ErrorKind::Timeout),
         Cause::Refused(_) | Cause::LeftAlone => {
             (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded)
         }

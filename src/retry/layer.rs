@@ -193,7 +193,6 @@ impl Course {
 
     fn situation(&self, attempted: &Attempted) -> Situation {
         let call = &self.call;
-        let patience = call.route.policy.retry.patience;
         Situation {
             verdict: verdict_of(attempted),
             hint: attempted.as_ref().ok().and_then(|answer| answer.hint),
@@ -201,7 +200,7 @@ impl Course {
             attempts_left: call.attempts_left(),
             replayable: call.payload.is_replayable(),
             idempotent: plan::is_idempotent(call.method.as_str()),
-            patience_left: patience.saturating_sub(call.journal().waited),
+            patience_left: call.patience(),
             deadline_left: Some(call.deadline.remaining(Instant::now())),
         }
     }

@@ -6,10 +6,11 @@ use std::{
     net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -28,6 +29,9 @@ use crate::{app::Arrival, body::Body};
 
 /// How an HTTP/2 connection with prior knowledge begins (RFC 9113 §3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a caller who has connected when the process began to drain has for its first byte.
+const FIRST_BYTES: Duration = Duration::from_secs(1);
 
 /// Streams that one HTTP/2 caller may have open at once.
 const H2_STREAMS: u32 = 256;
@@ -62,24 +66,24 @@ pub(super) async fn serve<S, E>(
 {
     let clock = ConnectionClock::start();
     let mut socket = Socket::new(stream, clock.clone());
-    let sniffed = tokio::select! {
-        sniffed = tokio::time::timeout(limits.head_timeout, sniff(&mut socket)) => sniffed,
-        () = lifecycle.reached(Stage::Draining) => return,
-    };
-    let Ok(Ok((prefix, is_h2))) = sniffed else {
+    let Some((prefix, is_h2)) = first_bytes(&mut socket, &limits, &lifecycle).await else {
         return;
     };
     socket.unread(prefix);
 
     let io = TokioIo::new(socket);
     let service = hyper::service::service_fn({
-        let clock = clock.clone();
+        let (clock, lifecycle) = (clock.clone(), lifecycle.clone());
         move |request: Request<Incoming>| {
             let (edge, clock, version) = (edge.clone(), clock.clone(), request.version());
+            let lifecycle = lifecycle.clone();
             let in_flight = clock.request_began();
             async move {
                 let response = edge.oneshot(Arrival { request, peer }).await;
-                response.map(|response| answer::put(response, version, clock, in_flight))
+                response.map(|mut response| {
+                    part(&mut response, version, &lifecycle);
+                    answer::put(response, version, clock, in_flight)
+                })
             }
         }
     });
@@ -116,6 +120,35 @@ pub(super) async fn serve<S, E>(
             &lifecycle,
         )
         .await;
+    }
+}
+
+/// While the process ends, the caller's next request belongs to somebody who stays.
+fn part(response: &mut Response<Body>, version: Version, lifecycle: &Lifecycle) {
+    if lifecycle.is_stopping() && version != Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+}
+
+/// What the peer says first, and whether that is HTTP/2; nothing when it says nothing in time.
+async fn first_bytes(
+    socket: &mut (impl AsyncRead + Unpin),
+    limits: &Limits,
+    lifecycle: &Lifecycle,
+) -> Option<(Bytes, bool)> {
+    tokio::select! {
+        sniffed = tokio::time::timeout(limits.head_timeout, sniff(socket)) => sniffed.ok()?.ok(),
+        () = given_up(lifecycle) => None,
+    }
+}
+
+/// Who has connected just before the end is about to say something; who does not is not waited for.
+async fn given_up(lifecycle: &Lifecycle) {
+    lifecycle.reached(Stage::Draining).await;
+    tokio::select! {
+        () = tokio::time::sleep(FIRST_BYTES) => {}
+        () = lifecycle.reached(Stage::Ending) => {}
     }
 }
 

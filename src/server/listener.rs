@@ -2,9 +2,12 @@
 //! must leave the acceptor's runtime before a worker's runtime can take it over.
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
-    os::unix::fs::FileTypeExt as _,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::FileTypeExt as _,
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,6 +16,7 @@ use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::closing;
 use crate::config::Listen;
 
 /// Connections that the kernel holds for us while all workers are busy.
@@ -31,7 +35,17 @@ enum Bound {
     /// Over IP.
     Tcp(TcpListener),
     /// Over a file-system path.
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a Unix socket. Without a listener it would only confuse the next start.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// An accepted connection on its way to a worker.
@@ -59,7 +73,9 @@ impl Listener {
     pub fn bind(listen: &Listen) -> Result<Self, BindError> {
         let bound = match listen {
             Listen::Tcp(addr) => bind_tcp(*addr).map(Bound::Tcp),
-            Listen::Unix(path) => bind_unix(path).map(|socket| Bound::Unix(socket, path.clone())),
+            Listen::Unix(path) => {
+                bind_unix(path).map(|socket| Bound::Unix(socket, SocketFile(path.clone())))
+            }
         };
         let listener = bound.map(|bound| Self { bound, tls: None });
         listener.map_err(|error| match error.kind() {
@@ -73,6 +89,18 @@ impl Listener {
     pub fn with_tls(mut self, tls: &Arc<ServerConfig>) -> Self {
         self.tls = Some(tls.clone());
         self
+    }
+
+    /// Where it listens, with the port that the kernel chose for port 0.
+    #[must_use]
+    pub fn address(&self) -> Listen {
+        match &self.bound {
+            Bound::Tcp(socket) => socket.local_addr().map_or_else(
+                |_| Listen::Tcp(SocketAddr::from(([0, 0, 0, 0], 0))),
+                Listen::Tcp,
+            ),
+            Bound::Unix(_, file) => Listen::Unix(file.0.clone()),
+        }
     }
 
     /// The TCP address, with the port that the kernel chose for port 0.
@@ -95,20 +123,48 @@ impl Listener {
         match &self.bound {
             Bound::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
-                // Tokens are small writes: without this, Nagle would hold them back for an ACK.
-                stream.set_nodelay(true)?;
+                // Tokens are small writes: without this, Nagle would hold them back for an ACK. Refused
+                // only by a socket that is already gone, whose worker will see that.
+                let _ = stream.set_nodelay(true);
                 Ok(Accepted::Tcp(stream.into_std()?, peer, self.tls.clone()))
             }
             Bound::Unix(socket, _) => Ok(Accepted::Unix(socket.accept().await?.0.into_std()?)),
         }
     }
+
+    /// Closes, and gives those who had connected by then. Blocks for a moment; see [`closing`].
+    ///
+    /// # Errors
+    /// When the system does not give the socket back.
+    pub(super) fn close(self) -> io::Result<Vec<Accepted>> {
+        match self.bound {
+            Bound::Tcp(socket) => Ok(closing::close_tcp(socket.into_std()?, self.tls.as_ref())),
+            Bound::Unix(socket, file) => {
+                drop(file);
+                Ok(closing::close_unix(&socket.into_std()?))
+            }
+        }
+    }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Bound::Unix(_, path) = &self.bound {
-            // A socket file without a listener would only confuse the next start.
-            let _ = std::fs::remove_file(path);
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.bound {
+            Bound::Tcp(_) => match self.tcp_addr() {
+                Some(addr) => write!(f, "{addr}"),
+                None => f.write_str("a TCP port"),
+            },
+            Bound::Unix(_, file) => write!(f, "unix:{}", file.0.display()),
+        }
+    }
+}
+
+/// For options of the socket that are not set here.
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.bound {
+            Bound::Tcp(socket) => socket.as_fd(),
+            Bound::Unix(socket, _) => socket.as_fd(),
         }
     }
 }

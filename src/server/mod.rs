@@ -11,8 +11,10 @@
 mod accept;
 mod answer;
 mod clock;
+mod closing;
 mod connection;
 pub mod guard;
+mod lifecycle;
 mod listener;
 mod socket;
 mod streams;
@@ -21,19 +23,14 @@ mod worker;
 
 pub use accept::{AcceptError, serve};
 pub use connection::Edge;
+pub use lifecycle::{Lifecycle, Stage};
 pub use listener::{BindError, Listener};
 pub use tls::{Certificate, CertificateError};
 pub use worker::Fleet;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 /// What is over gets this long to say so, and its caller to read it: a stream when the process ends, an
 /// answer when its time is up.
@@ -69,71 +66,5 @@ impl Limits {
             .min(self.keepalive_idle)
             .min(self.write_idle);
         (shortest / 2).max(Duration::from_millis(10))
-    }
-}
-
-/// How far the process has come towards its end. Written by the signal handler only.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Serving.
-    Running,
-    /// Not ready any more, but still accepting, so that load balancers can catch up.
-    Settling,
-    /// No new connections; requests in flight finish.
-    Draining,
-    /// The time is over: what still streams is ended honestly.
-    Ending,
-}
-
-/// The switch that everything which must end listens to.
-#[derive(Clone, Debug)]
-pub struct Lifecycle {
-    stage: Arc<watch::Sender<Stage>>,
-    /// The same as `Stage::Ending`, readable without a lock for every chunk of every stream.
-    ending: Arc<AtomicBool>,
-}
-
-impl Default for Lifecycle {
-    fn default() -> Self {
-        Self {
-            stage: Arc::new(watch::Sender::new(Stage::Running)),
-            ending: Arc::default(),
-        }
-    }
-}
-
-impl Lifecycle {
-    /// Goes on to `stage`; a life never goes back, so an earlier stage is ignored.
-    pub fn advance(&self, stage: Stage) {
-        // First, so that whoever is woken by the stage below finds it set.
-        if stage == Stage::Ending {
-            self.ending.store(true, Ordering::Release);
-        }
-        self.stage.send_if_modified(|now| {
-            let forward = *now < stage;
-            if forward {
-                *now = stage;
-            }
-            forward
-        });
-    }
-
-    /// The present stage.
-    #[must_use]
-    pub fn stage(&self) -> Stage {
-        *self.stage.borrow()
-    }
-
-    /// Whether streams must end now.
-    #[must_use]
-    pub fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::Acquire)
-    }
-
-    /// Waits until `stage` or a later one is reached.
-    pub async fn reached(&self, stage: Stage) {
-        let mut watching = self.stage.subscribe();
-        // The sender lives in `self`, so the channel cannot close while we wait.
-        let _ = watching.wait_for(|now| *now >= stage).await;
     }
 }

@@ -12,9 +12,11 @@
 
 mod harness;
 
+mod alive;
 mod auth;
 mod cancel;
 mod chain;
+mod channels;
 mod faults;
 mod guard;
 mod lane;
@@ -30,9 +32,11 @@ mod readers;
 mod reload;
 mod reply;
 mod retry;
+mod stop;
 mod stream;
 mod tls;
 mod transparency;
 mod truncated;
 mod unwrap;
+mod uploads;
 mod usage;

@@ -83,6 +83,12 @@ impl Recipe {
         }
     }
 
+    /// Other waits than the short ones.
+    pub(crate) fn waiting(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.retry);
+        self
+    }
+
     pub(crate) fn server(mut self, keys: &str) -> Self {
         let _ = write!(self.server, ", {keys}");
         self
