@@ -4,16 +4,16 @@
 //! a million users in it, and keep each of them in at most 100 bytes.
 
 use std::hint::black_box;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use divan::Bencher;
 use surgetank::limit::fields;
 use surgetank::limit::gcra::{Rule, Tat};
 use surgetank::limit::identity::UserKey;
-use surgetank::limit::standing::Limits;
-use surgetank::limit::table::Table;
+use surgetank::limit::plan::{Limit, Plan, Scope, Unit};
+use surgetank::limit::table::{Account, Table};
 use tokio::time::Instant;
 
 const USERS: u64 = 1_000_000;
@@ -39,14 +39,9 @@ struct Full {
 /// A table with a million users, all of whom have used something.
 static FULL: LazyLock<Full> = LazyLock::new(|| {
     let now = Instant::now();
-    let rate = Rule::new(60_000_000, Duration::from_mins(1), 1_000_000_000);
-    let limits = Limits {
-        rate: Some(rate.expect("the rule is sound")),
-        concurrent: Some(8),
-    };
-    let table = Table::new(limits, 2 * 1_000_000, now);
+    let table = Table::new(plans(60_000_000, 1_000_000_000), 2 * 1_000_000, now);
     for number in 0..USERS {
-        drop(table.admit(user(number), now));
+        drop(table.admit(user(number), 0, now));
     }
     Full {
         table,
@@ -55,8 +50,20 @@ static FULL: LazyLock<Full> = LazyLock::new(|| {
     }
 });
 
-fn user(number: u64) -> UserKey {
-    UserKey::from_source("bench", &number.to_be_bytes())
+fn user(number: u64) -> Account {
+    Account::new(UserKey::from_source("bench", &number.to_be_bytes()), 0)
+}
+
+/// A rate of requests, and eight at once.
+fn plans(count: u64, burst: u64) -> Vec<Arc<Plan>> {
+    let rate = Limit {
+        unit: Unit::Requests,
+        count,
+        per: Duration::from_mins(1),
+        burst,
+    };
+    let plan = Plan::new(Scope::User, &[rate], Some(8));
+    vec![Arc::new(plan.expect("the rule is sound"))]
 }
 
 /// Admitting one of a million users, and the end of the request.
@@ -68,26 +75,21 @@ fn admit_and_leave_among_a_million(bencher: Bencher<'_, '_>) {
             let step = full.next.fetch_add(1, Ordering::Relaxed);
             user(step.wrapping_mul(7_368_787) % USERS)
         })
-        .bench_values(|user| drop(black_box(full.table.admit(user, full.now))));
+        .bench_values(|user| drop(black_box(full.table.admit(user, 0, full.now))));
 }
 
 /// A user nobody has seen before, in a table whose users are all idle again.
 #[divan::bench(sample_count = 200, sample_size = 500)]
 fn admit_a_new_user(bencher: Bencher<'_, '_>) {
     let now = Instant::now();
-    let rate = Rule::new(60, Duration::from_mins(1), 20);
-    let limits = Limits {
-        rate: Some(rate.expect("the rule is sound")),
-        concurrent: Some(8),
-    };
-    let table = Table::new(limits, 100_000, now);
+    let table = Table::new(plans(60, 20), 100_000, now);
     let next = AtomicU64::new(0);
     bencher
         .with_inputs(|| {
             let number = next.fetch_add(1, Ordering::Relaxed);
             (user(number), now + Duration::from_millis(number))
         })
-        .bench_values(|(user, now)| drop(black_box(table.admit(user, now))));
+        .bench_values(|(user, now)| drop(black_box(table.admit(user, 0, now))));
 }
 
 /// The arithmetic alone, for an interval that is no whole number of microseconds.
@@ -115,7 +117,7 @@ fn render_fields(bencher: Bencher<'_, '_>) {
     let full = &*FULL;
     let admission = full
         .table
-        .admit(user(1), full.now)
+        .admit(user(1), 0, full.now)
         .expect("far from the limit");
     bencher.bench(|| {
         let standing = black_box(&admission.standing);

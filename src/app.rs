@@ -32,7 +32,6 @@ use crate::{
 };
 
 /// A request as it comes off the wire.
-#[derive(Debug)]
 pub struct Arrival {
     /// The message; its body is still arriving.
     pub request: Request<Incoming>,
@@ -40,8 +39,14 @@ pub struct Arrival {
     pub peer: Option<IpAddr>,
 }
 
+/// Shows nothing that came from the caller: the fields carry its credential.
+impl std::fmt::Debug for Arrival {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Arrival").finish_non_exhaustive()
+    }
+}
+
 /// A request that has an id and a report.
-#[derive(Debug)]
 pub struct Inbound {
     /// See [`Arrival::request`].
     pub request: Request<Incoming>,
@@ -57,6 +62,16 @@ pub struct Inbound {
     pub is_traced: bool,
     /// Set once the request is understood, for the report.
     pub understood: Arc<OnceLock<Arc<Call>>>,
+}
+
+/// As [`Arrival`]'s.
+impl std::fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbound")
+            .field("id", &self.id)
+            .field("dialect", &self.dialect)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What all requests of all workers share.

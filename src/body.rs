@@ -14,6 +14,8 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 
+use crate::payload::PayloadError;
+
 /// What every part of the stack hands on as a message body.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
 
@@ -26,6 +28,9 @@ pub enum BodyError {
     /// The upstream ended the message properly but the answer inside lacks its terminator.
     #[error("the upstream ended its stream before the answer was complete")]
     Incomplete,
+    /// The answer was compressed, had to be unpacked because its head had left without saying so, and could not be.
+    #[error("the upstream's compressed answer could not be unpacked")]
+    Packed,
     /// Nothing arrived for longer than `timeouts.idle`.
     #[error("the upstream sent nothing for {} s", .0.as_secs_f32())]
     Idle(Duration),
@@ -39,8 +44,8 @@ pub enum BodyError {
     #[error("the request failed after its answer had been begun; its caller was told so")]
     Told,
     /// The caller's own request body failed while it was passed on.
-    #[error("the caller's request body broke off: {0}")]
-    Caller(#[source] hyper::Error),
+    #[error("{0}")]
+    Caller(#[source] PayloadError),
 }
 
 impl BodyError {
@@ -53,6 +58,7 @@ impl BodyError {
                 "The connection to the upstream was lost before the answer was complete."
             }
             Self::Incomplete => "The upstream ended its stream before the answer was complete.",
+            Self::Packed => "The upstream's compressed answer could not be unpacked.",
             Self::Idle(_) => "The upstream fell silent before the answer was complete.",
             Self::Deadline(_) => {
                 "The time of this request was used up before the answer was complete."
@@ -69,6 +75,7 @@ impl BodyError {
         match self {
             Self::Upstream(_) => "cut",
             Self::Incomplete => "incomplete",
+            Self::Packed => "packed",
             Self::Idle(_) => "idle",
             Self::Deadline(_) => "deadline",
             Self::Stopping => "stopping",

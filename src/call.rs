@@ -11,15 +11,15 @@ use tokio::time::Instant;
 
 use crate::{
     deadline::Deadline,
-    dialect::{Ask, Dialect, Reading, Usage, Vendor},
+    dialect::{Ask, Dialect, Endpoint, Reading, Usage, Vendor},
     lane::{Lane, RetryRight, Waits},
     limit::identity::UserKey,
     payload::Payload,
     route::Route,
     server::Lifecycle,
     stream::late::{self, Awaiting, What},
-    telemetry::Outcome,
     telemetry::MOST_TRIES,
+    telemetry::Outcome,
     upstream::{
         Upstream,
         upload::{Upload, WATCHED_FROM},
@@ -27,7 +27,6 @@ use crate::{
 };
 
 /// One request of a caller, from the moment it was understood until its answer has ended.
-#[derive(Debug)]
 pub struct Call {
     /// What ties the caller's header, our log and the trace together.
     pub id: CallId,
@@ -53,6 +52,8 @@ pub struct Call {
     pub ask: Ask,
     /// Who asks.
     pub user: UserKey,
+    /// The number of the user's class; 0 for none.
+    pub class: u16,
     /// What this request wants differently from its route.
     pub wishes: Wishes,
     /// Until when anything may still be started for it.
@@ -79,6 +80,8 @@ pub struct Circumstances {
     pub ask: Ask,
     /// See [`Call::user`].
     pub user: UserKey,
+    /// See [`Call::class`].
+    pub class: u16,
     /// See [`Call::wishes`].
     pub wishes: Wishes,
     /// See [`Call::deadline`].
@@ -243,6 +246,17 @@ impl CallId {
     }
 }
 
+/// Shows nothing that came from the caller: its fields carry a credential, its target may, its body is a prompt.
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call")
+            .field("id", &self.id)
+            .field("dialect", &self.dialect)
+            .field("route", &self.route.name())
+            .finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for CallId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
@@ -289,7 +303,7 @@ impl Attempt {
     #[must_use]
     pub fn new(call: Arc<Call>, upstream: Arc<Upstream>, lane: Arc<Lane>) -> Self {
         Self {
-            upload: watched(call.payload.bytes().map_or(usize::MAX, Bytes::len)),
+            upload: watched(call.payload.bytes().map_or(usize::MAX, |body| body.len())),
             call,
             upstream,
             lane,
@@ -313,7 +327,7 @@ impl Attempt {
     pub fn body_len(&self) -> usize {
         match &self.sequel {
             Some(sequel) => sequel.body.len(),
-            None => self.call.payload.bytes().map_or(0, Bytes::len),
+            None => self.call.payload.bytes().map_or(0, |body| body.len()),
         }
     }
 }
@@ -339,6 +353,7 @@ impl Call {
             dialect,
             ask,
             user,
+            class,
             wishes,
             deadline,
             lifecycle,
@@ -358,12 +373,25 @@ impl Call {
             dialect,
             ask,
             user,
+            class,
             wishes,
             deadline,
             late,
             lifecycle,
             is_traced,
             journal: Mutex::default(),
+        }
+    }
+
+    /// How often a stream of this call is kept alive; `None` where nobody knows what may be said in it.
+    #[must_use]
+    pub fn keepalive(&self) -> Option<Duration> {
+        match self.dialect.endpoint() {
+            Endpoint::Embeddings | Endpoint::Other => None,
+            _ => match self.late {
+                Some(plan) if plan.form == late::Form::Events => Some(plan.every),
+                _ => Some(self.route.policy.stream.keepalive),
+            },
         }
     }
 
@@ -456,6 +484,51 @@ mod tests {
         assert_ne!(a, b);
         assert_eq!(format!("{:032x}", a.number()), a.as_str());
         let (number, fraction) = (a.number() as f64 / u128::MAX as f64, a.fraction());
-        assert!((number - fraction).abs() < 1e-6 && fraction < 1.0, "{number} {fraction}");
+        assert!(
+            (number - fraction).abs() < 1e-6 && fraction < 1.0,
+            "{number} {fraction}"
+        );
+    }
+
+    #[test]
+    fn nothing_of_the_caller_is_shown_for_debugging() {
+        let config = crate::config::Config::built_in();
+        let rules = crate::rules::Rules::new(&config, &|_| None, None).expect("built in");
+        let request = http::Request::post("/v1/messages?key=CANARY")
+            .header("authorization", "Bearer CANARY")
+            .header("x-canary", "CANARY")
+            .body(())
+            .expect("a request");
+        let (parts, ()) = request.into_parts();
+        let route = rules.routes.find("/v1/messages", &parts.headers);
+        let now = Instant::now();
+        let known = Circumstances {
+            id: CallId::random(&mut rand::rng()),
+            arrived: now,
+            route: route.expect("built in").clone(),
+            dialect: Dialect::MESSAGES,
+            ask: Ask::read(
+                Dialect::MESSAGES,
+                br#"{"metadata":{"user_id":"CANARY"},"messages":[{"role":"user","content":"CANARY"}]}"#,
+            ),
+            user: UserKey::from_source("peer", b"CANARY"),
+            class: 0,
+            wishes: Wishes {
+                fallback: FallbackWish::Route,
+                retries: 0,
+            },
+            deadline: Deadline::new(now, Duration::from_secs(1), None),
+            late: None,
+            lifecycle: Lifecycle::default(),
+            is_traced: false,
+        };
+        let target = parts.uri.path_and_query().expect("a path").clone();
+        let payload = Payload::Held(Mutex::default());
+        let shown = format!("{known:?}");
+        assert!(!shown.contains("CANARY"), "{shown}");
+        let call = Call::new(parts, target, payload, known);
+        let shown = format!("{call:#?}");
+        assert!(!shown.contains("CANARY"), "{shown}");
+        assert!(shown.contains(call.id.as_str()), "{shown}");
     }
 }

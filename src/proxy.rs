@@ -12,7 +12,7 @@ use crate::{
     lane::layer::Lanes,
     reload::{Bell, fixed},
     rules::{Rules, RulesError, RulesInForce},
-    server::{self, Certificate, CertificateError, Fleet, Lifecycle, Limits, Listener},
+    server::{self, Certificate, CertificateError, Fleet, Lifecycle, Limits, Listener, Stage},
     telemetry::{Metrics, Traces, TracesError},
     upstream::{self, Pool},
 };
@@ -151,17 +151,24 @@ impl Proxy {
     /// Accepts on `listeners` until the process drains.
     ///
     /// # Errors
-    /// When a listener breaks for good.
+    /// When a listener breaks for good. Then the process drains as well: it must not look alive and take
+    /// nobody.
     pub async fn serve(&self, listeners: Vec<Listener>) -> Result<(), server::AcceptError> {
+        let lifecycle = &self.shared.lifecycle;
         let listeners = match self.certificate.as_ref().map(Certificate::acceptor) {
             None => listeners,
             Some(tls) => {
-                let tls = tls.map_err(io::Error::other)?;
+                let tls = tls?;
                 let listeners = listeners.into_iter();
                 listeners.map(|listener| listener.with_tls(&tls)).collect()
             }
         };
-        server::serve(listeners, &self.fleet, &self.limits, &self.shared.lifecycle).await
+        server::serve(listeners, &self.fleet, &self.limits, lifecycle)
+            .await
+            .inspect_err(|error| {
+                tracing::error!(%error, "stopping: finishing what is running");
+                lifecycle.advance(Stage::Draining);
+            })
     }
 
     /// Treats every request that is understood from now on by `config`; those that are under way end as

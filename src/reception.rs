@@ -6,10 +6,11 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, Uri, request::Parts, uri::PathAndQuery};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
@@ -19,9 +20,9 @@ use crate::{
     budget::Budget,
     call::{Call, Circumstances, FallbackWish, Wishes},
     deadline::Deadline,
-    dialect::{Ask, Dialect},
+    dialect::Ask,
     fallback::Finished,
-    identity,
+    identity::Identity,
     payload::Payload,
     rescue::Stop,
     retry::{deadline::caller_budget, tries::allowed_retries},
@@ -133,24 +134,29 @@ impl ReceptionLayer {
             hold_at_most,
             callers,
         } = self.treatment(&parts)?;
-        let payload = Payload::read(body, hold_at_most, &self.budget).await?;
+        let budget = caller_budget(text_fields(&parts.headers));
+        let by = Deadline::new(arrived, route.upstream.timeouts.total, budget).answer_by();
+        let payload = Payload::read(body, hold_at_most, &self.budget, by).await?;
         if !payload.is_replayable() {
             self.metrics.unprotected.inc();
         }
-        let ask = payload.bytes().map(|bytes| Ask::read(dialect, bytes));
-        let (deadline, late) = timing(&route, &parts, dialect, ask.as_ref(), arrived);
-        let ask = ask.unwrap_or_default();
-        let user = identity::find(&route.policy.limits.identify, &parts.headers, &ask, peer);
+        let ask = payload.bytes().map(|bytes| Ask::read(dialect, &bytes));
+        let occasion = late::Occasion {
+            stream: &route.policy.stream,
+            dialect,
+            method: &parts.method,
+            ask: ask.as_ref(),
+            budget,
+            arrived,
+        };
+        let (deadline, late) = timing(&occasion, route.upstream.timeouts.total);
+        let ask = ask.unwrap_or_else(|| Ask::read_beginning(dialect, &payload.known().0));
+        let Identity { user, class } = route.identities.of(&parts.headers, &ask, peer);
         let wishes = wishes(&parts.headers, route.policy.retry.max_retries);
         if let Some(callers) = callers {
             callers.strip(&mut parts.headers);
         }
-        // An empty path is only possible in absolute or asterisk form.
-        let target = parts
-            .uri
-            .path_and_query()
-            .cloned()
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let target = target_of(&parts.uri);
         let known = Circumstances {
             id,
             arrived,
@@ -158,6 +164,7 @@ impl ReceptionLayer {
             dialect,
             ask,
             user,
+            class,
             wishes,
             deadline,
             lifecycle: self.lifecycle.clone(),
@@ -168,33 +175,26 @@ impl ReceptionLayer {
     }
 }
 
+/// The raw path and query. An empty path is only possible in absolute or asterisk form.
+fn target_of(uri: &Uri) -> PathAndQuery {
+    let target = uri.path_and_query().cloned();
+    target.unwrap_or_else(|| PathAndQuery::from_static("/"))
+}
+
 /// Until when the caller waits, and when its answer is begun if it is not there.
-fn timing(
-    route: &Route,
-    parts: &Parts,
-    dialect: Dialect,
-    ask: Option<&Ask>,
-    arrived: Instant,
-) -> (Deadline, Option<late::Plan>) {
-    let fields = parts
-        .headers
-        .iter()
-        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    let budget = caller_budget(fields);
-    let occasion = late::Occasion {
-        stream: &route.policy.stream,
-        dialect,
-        method: &parts.method,
-        ask,
-        budget,
-        arrived,
-    };
-    let late = late::Plan::of(&occasion, Instant::now());
+fn timing(occasion: &late::Occasion<'_>, total: Duration) -> (Deadline, Option<late::Plan>) {
+    let late = late::Plan::of(occasion, Instant::now());
     // Who is kept alive in time waits on.
-    let is_met = |budget: &_| late.is_some_and(|plan| plan.meets(budget, arrived));
-    let budget = budget.filter(|budget| !is_met(budget));
-    let total = route.upstream.timeouts.total;
-    (Deadline::new(arrived, total, budget), late)
+    let is_met = |budget: &_| late.is_some_and(|plan| plan.meets(budget, occasion.arrived));
+    let budget = occasion.budget.filter(|budget| !is_met(budget));
+    (Deadline::new(occasion.arrived, total, budget), late)
+}
+
+/// The fields that are text.
+fn text_fields(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
 }
 
 /// Reads our own request headers; what cannot be read is as if it were not there.

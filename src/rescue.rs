@@ -15,7 +15,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
@@ -95,6 +95,7 @@ where
     } = with;
     let (id, arrived) = (CallId::random(&mut rand::rng()), Instant::now());
     let Arrival { request, peer } = arrival;
+    let is_head = request.method() == Method::HEAD;
     let dialect = Dialect::detect(
         request.uri().path(),
         request.headers().contains_key("anthropic-version"),
@@ -131,6 +132,9 @@ where
             .insert(EndBy(call.deadline.end_by()));
     }
     report.answered(outcome, response.status());
+    if is_head {
+        report.ends_with_its_head();
+    }
     response.map(|body| Observed::new(body, report).boxed_unsync())
 }
 
@@ -184,7 +188,7 @@ fn stopped(stop: &Stop, dialect: Dialect, id: CallId) -> (Response<Body>, Outcom
         outcome,
     } = told(stop, id);
     let mut response = error_response(dialect, id, status, kind, &stop.to_string());
-    stop.fields(response.headers_mut());
+    stop.fields(dialect.vendor(), response.headers_mut());
     (response, outcome)
 }
 

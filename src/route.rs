@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use tokio::time::Instant;
 
 use crate::{
-    config,
+    config::{self, Environment},
     fallback::reply::{Reply, ReplyError},
-    limit::{gcra::RuleError, layer::Limiter},
+    identity::{Identities, IdentityError},
+    limit::{limiter::Limiter, plan::PlanError, settings::Limiters},
     retry::{
         backoff::Backoff,
         plan::{Policy, PostPolicy},
@@ -25,6 +25,8 @@ pub struct Route {
     pub upstream: Arc<Upstream>,
     /// What to do when that has failed, in order.
     pub fallback: Vec<Link>,
+    /// How its users are told apart.
+    pub identities: Arc<Identities>,
     /// The limits of its users. Routes with the same limits share them: a user has one quota, not one a route.
     pub limiter: Option<Arc<Limiter>>,
     /// When and how often a failed attempt is repeated.
@@ -49,17 +51,6 @@ pub enum Target {
     Reply(Box<Reply>),
     /// The upstream's own error, and no further link.
     Error,
-}
-
-/// A configuration that cannot be put to use.
-#[derive(Debug, thiserror::Error)]
-pub enum RouteError {
-    /// A rate cannot be counted.
-    #[error("a limit cannot be used: {0}")]
-    Limit(#[from] RuleError),
-    /// A reply's text cannot be had.
-    #[error(transparent)]
-    Reply(#[from] ReplyError),
 }
 
 impl Route {
@@ -91,10 +82,12 @@ impl Routes {
     /// what their users have used.
     ///
     /// # Errors
-    /// When a route's limit cannot be counted, or the text of a reply cannot be read.
+    /// When a route's limit cannot be counted, its users cannot be told apart as they should be, or the text of a reply
+    /// cannot be read.
     pub fn new(
         config: &config::Config,
         upstreams: &[Arc<Upstream>],
+        env: Environment<'_>,
         before: Option<&Self>,
     ) -> Result<Self, RouteError> {
         let by_name = |name: &str| {
@@ -135,6 +128,7 @@ impl Routes {
                 fallback: fallback.collect::<Result<_, ReplyError>>()?,
                 upstream,
                 retry: retry_policy(&policy.retry),
+                identities: Arc::new(Identities::new(&policy.limits, env)?),
                 limiter: limiters.of(&policy.limits, known)?,
                 policy: policy.clone(),
             })))
@@ -144,7 +138,7 @@ impl Routes {
             .iter()
             .map(&mut route)
             .filter_map(Result::transpose)
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, RouteError>>()?;
         Ok(Self { routes, limiters })
     }
 
@@ -163,48 +157,27 @@ impl Routes {
     /// Users that the limiters remember now.
     #[must_use]
     pub fn limited_users(&self) -> usize {
-        let limiters = self.limiters.0.iter();
-        limiters.map(|known| known.limiter.users()).sum()
+        self.limiters().map(|limiter| limiter.users()).sum()
+    }
+
+    /// Every limiter once.
+    pub fn limiters(&self) -> impl Iterator<Item = &Arc<Limiter>> {
+        self.limiters.all()
     }
 }
 
-/// The limiters made so far, by what they limit.
-#[derive(Clone, Debug, Default)]
-struct Limiters(Vec<Known>);
-
-#[derive(Clone, Debug)]
-struct Known {
-    per_user: config::PerUser,
-    max_users: usize,
-    limiter: Arc<Limiter>,
-}
-
-impl Limiters {
-    /// The limiter of a route: one of its fellow routes', one of the rules before, or a new one.
-    fn of(
-        &mut self,
-        limits: &config::Limits,
-        before: Option<&Self>,
-    ) -> Result<Option<Arc<Limiter>>, RuleError> {
-        let Some(per_user) = &limits.per_user else {
-            return Ok(None);
-        };
-        let max_users = limits.max_users;
-        if let Some(known) = self.0.iter().find(|known| known.per_user == *per_user) {
-            return Ok(Some(known.limiter.clone()));
-        }
-        let is_same = |known: &&Known| known.per_user == *per_user && known.max_users == max_users;
-        let limiter = match before.and_then(|before| before.0.iter().find(is_same)) {
-            Some(known) => known.limiter.clone(),
-            None => Arc::new(Limiter::new(per_user, max_users, Instant::now())?),
-        };
-        self.0.push(Known {
-            per_user: per_user.clone(),
-            max_users,
-            limiter: limiter.clone(),
-        });
-        Ok(Some(limiter))
-    }
+/// A route cannot be used as it is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteError {
+    /// A limit cannot be counted.
+    #[error("a limit cannot be used: {0}")]
+    Limit(#[from] PlanError),
+    /// Its users cannot be told apart.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A reply's text cannot be had.
+    #[error(transparent)]
+    Reply(#[from] ReplyError),
 }
 
 fn retry_policy(retry: &config::Retry) -> Policy {

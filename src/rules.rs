@@ -27,12 +27,12 @@ pub enum RulesError {
     /// A configured credential is not there.
     #[error("{0}")]
     Credential(String),
+    /// A limit cannot be counted, or users cannot be told apart as configured.
+    #[error(transparent)]
+    Route(#[from] RouteError),
     /// The tokens of callers or operators are not there.
     #[error("a token cannot be had: {0}")]
     Token(#[from] TokenError),
-    /// A route cannot do what it is configured to.
-    #[error(transparent)]
-    Route(#[from] RouteError),
 }
 
 /// One version of the rules. Never changes; a reload makes another one.
@@ -78,7 +78,7 @@ impl Rules {
             .iter()
             .map(resolve)
             .collect::<Result<_, RulesError>>()?;
-        let routes = Routes::new(config, &upstreams, before.map(|rules| &rules.routes))?;
+        let routes = Routes::new(config, &upstreams, env, before.map(|rules| &rules.routes))?;
         let callers = config.auth.as_ref();
         let callers = callers.map(|auth| Tokens::of_callers(auth, env).map(Arc::new));
         let operators = config.admin_token.as_ref();

@@ -168,7 +168,7 @@ impl AnswersLayer {
 /// The caller's request with another limit in it, once.
 fn sequel(call: &Call, limit: u64) -> Option<Sequel> {
     let (bytes, span) = (call.payload.bytes()?, call.ask.max_output_span.clone()?);
-    let body = ask::replace_number(bytes, span, limit)?.into();
+    let body = ask::replace_number(&bytes, span, limit)?.into();
     Some(Sequel { body, retries: 0 })
 }
 

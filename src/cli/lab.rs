@@ -160,7 +160,8 @@ fn fault_list() -> String {
          Faults built on a healthy answer also take: words text headers-after first-token interval chunked.\n\
          early (in x-lab-fault): the answer comes before the request's body is read.\n\
          retry-after=none|past|double|date+3s|digits:4000 or any text; after=N counts content events of a stream,\n\
-         bytes of anything else, `end` is just before the last; split breaks inside the next event.\n",
+         bytes of anything else, `end` is just before the last; split breaks inside the next event,\n\
+         split=char inside its first character of several bytes.\n",
     );
     list
 }

@@ -95,18 +95,20 @@ async fn serve(arguments: &RunArguments, config: &Config, prints: Prints) -> Res
     let (closed, is_closed) = oneshot::channel();
     let serving = async {
         let served = proxy.serve(listeners).await;
+        if let Err(error) = &served {
+            tracing::error!(%error, "finishing what is running, then ending");
+        }
         // Nobody listens for it when the process is told to stop at once.
         let _ = closed.send(());
         served
     };
     let (served, ()) = tokio::join!(serving, stop_when_asked(&proxy, &mut stopping, is_closed));
-    served.map_err(Failed::unavailable)?;
     let flushing = proxy.clone();
     // A thread that failed has nothing more to send.
     let _ = tokio::task::spawn_blocking(move || flushing.flush(LAST_TRACES)).await;
     drop(admin);
     tracing::info!("stopped");
-    Ok(())
+    served.map_err(Failed::unavailable)
 }
 
 /// Waits for a signal and walks the process through its stages to the end; a second signal goes to the
@@ -117,11 +119,11 @@ async fn stop_when_asked(
     mut closed: oneshot::Receiver<()>,
 ) {
     let lifecycle = proxy.lifecycle();
-    tokio::select! {
-        () = stopping.asked() => {}
-        // Only a broken listener ends serving before a signal does.
-        _ = &mut closed => return,
-    }
+    let is_broken = tokio::select! {
+        () = stopping.asked() => false,
+        // Only a broken listener ends serving before a signal does; what is running is still finished.
+        _ = &mut closed => true,
+    };
     let Shutdown { settle, drain } = proxy.rules().now().shutdown.clone();
     tracing::info!(
         settle_s = settle.as_secs_f64(),
@@ -133,10 +135,14 @@ async fn stop_when_asked(
     lifecycle.stop(now, now + settle + drain);
     let fleet = proxy.fleet();
     let ended = async {
-        tokio::time::sleep(settle).await;
-        lifecycle.advance(Stage::Draining);
-        // Before that, somebody who has connected may still be on the way to a worker.
-        let _ = closed.await;
+        if is_broken {
+            lifecycle.advance(Stage::Draining);
+        } else {
+            tokio::time::sleep(settle).await;
+            lifecycle.advance(Stage::Draining);
+            // Before that, somebody who has connected may still be on the way to a worker.
+            let _ = closed.await;
+        }
         tokio::time::timeout(drain, fleet.drained()).await.is_ok()
     };
     let left = tokio::select! {

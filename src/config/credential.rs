@@ -20,7 +20,7 @@ use super::tree::Environment;
 const LONGEST: u64 = 64 * 1024;
 
 /// Where a credential is held.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Credential {
     /// The environment variable of this name.

@@ -11,6 +11,9 @@ use serde::ser::{Serialize, Serializer};
 
 use super::units::from_text;
 
+/// Claims have short names, or URLs.
+const LONGEST_CLAIM: usize = 256;
+
 /// One place to look for the user of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum IdentitySource {
@@ -18,6 +21,8 @@ pub enum IdentitySource {
     Header(HeaderName),
     /// A field of the JSON body. Written `body:FIELD`.
     Body(BodyField),
+    /// A claim of the JSON Web Token that the caller sends as its bearer credential. Written `jwt:CLAIM`.
+    Jwt(Box<str>),
     /// The caller's own credential, by its fingerprint. Written `credential`.
     Credential,
     /// The address that the caller connects from. Written `peer`.
@@ -54,7 +59,7 @@ impl BodyField {
 pub enum IdentitySourceError {
     /// None of the known words.
     #[error(
-        "it must be `header:NAME`, `body:safety_identifier`, `body:user`, `body:metadata.user_id`, `credential` or `peer`"
+        "it must be `header:NAME`, `body:safety_identifier`, `body:user`, `body:metadata.user_id`, `jwt:CLAIM`, `credential` or `peer`"
     )]
     Unknown,
     /// `header:` without a name of a header behind it.
@@ -65,6 +70,9 @@ pub enum IdentitySourceError {
         "the fields of a body that are known are `safety_identifier`, `user` and `metadata.user_id`"
     )]
     Body,
+    /// `jwt:` without the name of a claim behind it.
+    #[error("behind `jwt:` stands the name of a claim, as in `jwt:sub`")]
+    Jwt,
 }
 
 impl FromStr for IdentitySource {
@@ -86,6 +94,13 @@ impl FromStr for IdentitySource {
                 let known = known.find(|known| known.as_str() == field.trim());
                 known.map(Self::Body).ok_or(IdentitySourceError::Body)
             }
+            Some(("jwt", claim)) => {
+                let claim = claim.trim();
+                let is_name = (1..=LONGEST_CLAIM).contains(&claim.len());
+                is_name
+                    .then(|| Self::Jwt(claim.into()))
+                    .ok_or(IdentitySourceError::Jwt)
+            }
             _ => Err(IdentitySourceError::Unknown),
         }
     }
@@ -96,6 +111,7 @@ impl fmt::Display for IdentitySource {
         match self {
             Self::Header(name) => write!(f, "header:{name}"),
             Self::Body(field) => write!(f, "body:{}", field.as_str()),
+            Self::Jwt(claim) => write!(f, "jwt:{claim}"),
             Self::Credential => f.write_str("credential"),
             Self::Peer => f.write_str("peer"),
         }
@@ -129,7 +145,7 @@ impl JsonSchema for IdentitySource {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "pattern": r"^(header:.+|body:(safety_identifier|user|metadata\.user_id)|credential|peer|.*\$\{.*)$",
+            "pattern": r"^(header:.+|body:(safety_identifier|user|metadata\.user_id)|jwt:.+|credential|peer|.*\$\{.*)$",
         })
     }
 }
@@ -145,6 +161,8 @@ mod tests {
             "body:safety_identifier",
             "body:user",
             "body:metadata.user_id",
+            "jwt:sub",
+            "jwt:https://example.com/user:id",
             "credential",
             "peer",
         ] {
@@ -158,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_no_source_says_which_are() {
-        use IdentitySourceError::{Body, Header, Unknown};
+        use IdentitySourceError::{Body, Header, Jwt, Unknown};
         for (text, expected) in [
             ("", Unknown),
             ("user", Unknown),
@@ -167,6 +185,7 @@ mod tests {
             ("header:", Header),
             ("header:a b", Header),
             ("body:", Body),
+            ("jwt:", Jwt),
             ("body:metadata", Body),
         ] {
             assert_eq!(text.parse::<IdentitySource>(), Err(expected), "{text}");

@@ -17,6 +17,9 @@ pub(super) const REFINED: [&str; 4] = ["retry", "limits", "stream", "answers"];
 /// The block that a route replaces as a whole.
 pub(super) const REPLACED: &str = "fallback";
 
+/// What each user may use, in `limits` and in each class there.
+const PER_USER: &str = "per_user";
+
 /// Puts in the built-in upstreams and routes where the file has none, and lets the routes inherit.
 pub(super) fn fill(mut root: Node, ids: &mut Ids, problems: &mut Collector) -> Node {
     let is_absent = |root: &Node, key| root.get(key).is_none_or(Node::is_empty);
@@ -40,9 +43,32 @@ pub(super) fn fill(mut root: Node, ids: &mut Ids, problems: &mut Collector) -> N
             for (key, block) in &blocks {
                 inherit(route, key, block, ids);
             }
+            refine_classes(route, ids);
         }
     }
+    refine_classes(&mut root, ids);
     root
+}
+
+/// A class of users holds only what differs for it from what each user may use.
+fn refine_classes(holder: &mut Node, ids: &mut Ids) {
+    let Some(limits) = holder.get_mut("limits") else {
+        return;
+    };
+    let Some(per_user) = limits.get(PER_USER).cloned() else {
+        return;
+    };
+    let classes = limits.get_mut("classes").map(|classes| &mut classes.kind);
+    if let Some(Kind::Map(classes)) = classes {
+        let is_mapping = |class: &&mut Node| matches!(class.kind, Kind::Map(_));
+        for class in classes
+            .iter_mut()
+            .map(|(_, class)| class)
+            .filter(is_mapping)
+        {
+            inherit(class, PER_USER, &per_user, ids);
+        }
+    }
 }
 
 /// Routes for upstreams of the author's own: all to a lone one; the built-in ones if their upstreams are there.

@@ -1,4 +1,4 @@
-//! What one user may use.
+//! What one user may use, and all of them together.
 //!
 //! Without configuration nobody is limited: fair queueing keeps one user from starving the others,
 //! and a limit that nobody asked for is an error that nobody expects.
@@ -7,19 +7,30 @@ use std::time::Duration;
 
 use http::HeaderName;
 use schemars::JsonSchema;
+use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
+use super::classes::Classes;
+use super::decode::OneOrMany;
 use super::identity::{BodyField, IdentitySource};
+use super::jwt::Jwt;
 use super::units::{DurationText, Rate, at_least_one, at_least_one_or_none};
 
-/// Who is a user, and what one user may use.
+/// Who is a user, what one user may use, and what all may use together.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Where the user of a request is read from; the first place that has one counts.
     pub identify: Vec<IdentitySource>,
+    /// How the tokens are checked that `jwt:CLAIM` reads; `none` to read them unchecked.
+    pub jwt: Option<Jwt>,
     /// What each user may use; `none` for no limit.
     pub per_user: Option<PerUser>,
+    /// Users with limits of their own, by the name of their class; the first class that takes a user has it.
+    #[schemars(with = "std::collections::BTreeMap<String, super::classes::Class>")]
+    pub classes: Classes,
+    /// What all users together may use; `none` for no limit.
+    pub total: Option<Total>,
     /// How many users are remembered at once. Memory is bounded by it; an id is kept as a fingerprint.
     #[serde(deserialize_with = "at_least_one")]
     #[schemars(range(min = 1))]
@@ -37,7 +48,10 @@ impl Default for Limits {
                 IdentitySource::Credential,
                 IdentitySource::Peer,
             ],
+            jwt: None,
             per_user: None,
+            classes: Classes::default(),
+            total: None,
             max_users: 100_000,
         }
     }
@@ -47,14 +61,14 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PerUser {
-    /// Requests in a time, such as `60/min`; `none` for no limit.
-    pub requests: Option<Rate>,
-    /// How many requests may come at once before the rate counts. Left out, as many as the rate allows in its time.
+    /// Requests in a time, such as `60/min`, or a list such as `[60/min, 1000/day]`, all of which hold; `none` for no limit.
+    pub requests: Option<Rates>,
+    /// How many requests may come at once before the (first) rate counts. Left out, as many as the rate allows in its time.
     #[serde(deserialize_with = "at_least_one_or_none")]
     #[schemars(range(min = 1))]
     pub burst: Option<u64>,
-    /// Tokens in a time, such as `200000/min`; `none` for no limit.
-    pub tokens: Option<Rate>,
+    /// Tokens in a time, such as `200000/min`, or a list; of prompt and answer together, as the vendor counts them; `none` for no limit.
+    pub tokens: Option<Rates>,
     /// Requests in progress at once, streams until their end; `none` for no limit.
     #[serde(deserialize_with = "at_least_one_or_none")]
     #[schemars(range(min = 1))]
@@ -67,11 +81,11 @@ pub struct PerUser {
 }
 
 impl PerUser {
-    /// How many requests may come at once; `None` without a rate.
+    /// How many requests may come at once by the first rate; `None` without one.
     #[must_use]
     pub fn burst(&self) -> Option<u64> {
-        let requests = self.requests?;
-        Some(self.burst.unwrap_or(requests.count))
+        let first = self.requests.as_ref()?.0.first()?;
+        Some(self.burst.unwrap_or(first.count))
     }
 }
 
@@ -85,6 +99,41 @@ impl Default for PerUser {
             when_exceeded: WhenExceeded::Reject,
             max_wait: Duration::from_secs(10),
         }
+    }
+}
+
+/// What all users together may use, whatever each of them may. A request above it is treated as one above its user's own limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Total {
+    /// Requests in a time, or a list; `none` for no limit.
+    pub requests: Option<Rates>,
+    /// How many requests may come at once before the (first) rate counts. Left out, as many as the rate allows in its time.
+    #[serde(deserialize_with = "at_least_one_or_none")]
+    #[schemars(range(min = 1))]
+    pub burst: Option<u64>,
+    /// Tokens in a time, or a list; `none` for no limit.
+    pub tokens: Option<Rates>,
+    /// Requests in progress at once, streams until their end; `none` for no limit.
+    #[serde(deserialize_with = "at_least_one_or_none")]
+    #[schemars(range(min = 1))]
+    pub concurrent: Option<u32>,
+}
+
+/// One rate, or several that hold at once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[schemars(transparent, inline)]
+pub struct Rates(#[schemars(with = "OneOrMany<Rate>")] pub Vec<Rate>);
+
+impl<'de> Deserialize<'de> for Rates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let OneOrMany(rates) = OneOrMany::deserialize(deserializer)?;
+        if rates.is_empty() {
+            return Err(D::Error::custom(
+                "it must be a rate such as `60/min`, a list of them, or `none`",
+            ));
+        }
+        Ok(Self(rates))
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Match {
     #[schemars(with = "OneOrMany<PathPrefix>")]
     pub paths: Vec<PathPrefix>,
     /// Headers with the value they must have, or `*` for any.
-    #[serde(deserialize_with = "headers")]
+    #[serde(deserialize_with = "header_patterns")]
     #[schemars(with = "std::collections::BTreeMap<String, String>")]
     pub headers: Vec<(HeaderName, HeaderPattern)>,
 }
@@ -210,7 +210,8 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathPre
     OneOrMany::deserialize(deserializer).map(|OneOrMany(paths)| paths)
 }
 
-fn headers<'de, D: Deserializer<'de>>(
+/// Header names with the values they must have.
+pub(super) fn header_patterns<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<(HeaderName, HeaderPattern)>, D::Error> {
     struct Headers;

@@ -16,6 +16,7 @@ mod answers;
 mod auth;
 mod base_url;
 mod check;
+mod classes;
 mod credential;
 mod decode;
 mod expand;
@@ -23,6 +24,7 @@ mod fallback;
 mod here;
 mod identity;
 mod inherit;
+mod jwt;
 mod limits;
 mod listen;
 mod matching;
@@ -46,13 +48,15 @@ use std::path::Path;
 pub use self::answers::{Answers, NoticeAfter, NoticeAfterError, OnTruncated, Stream};
 pub use self::auth::{Auth, TOKEN_HEADER, TokenError, read_tokens};
 pub use self::base_url::{BaseUrl, BaseUrlError};
+pub use self::classes::{Class, ClassMatch, Classes, UserPattern, UserPatternError};
 pub use self::credential::{Credential, CredentialError};
 pub use self::fallback::{
     FailureKind, Language, Link, Placeholder, Reply, Source, Target, Template, TemplateError,
     Values, Variant, When,
 };
 pub use self::identity::{BodyField, IdentitySource, IdentitySourceError};
-pub use self::limits::{Limits, PerUser, WhenExceeded};
+pub use self::jwt::{Algorithm, Jwt};
+pub use self::limits::{Limits, PerUser, Rates, Total, WhenExceeded};
 pub use self::listen::{Listen, ListenError};
 pub use self::matching::{HeaderPattern, HeaderPatternError, Match, PathPrefix, PathPrefixError};
 pub use self::problem::{Place, Problem, Problems, Severity};

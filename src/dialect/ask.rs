@@ -10,6 +10,7 @@
 //! [`Ask::default`]: the upstream is the one to reject it, with the error text
 //! that the vendor's documentation explains.
 
+mod beginning;
 #[cfg(test)]
 mod tests;
 
@@ -103,7 +104,7 @@ impl fmt::Debug for Private {
 }
 
 /// The fields of a request body that matter, of all dialects.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Body<'a> {
     #[serde(borrow)]
     model: Option<&'a RawValue>,
@@ -183,6 +184,19 @@ impl Ask {
         let Some(fields) = json::object::<Body<'_>>(body) else {
             return Self::default();
         };
+        Self::of(dialect, body, &fields)
+    }
+
+    /// Reads what the beginning of a larger body tells. What stands behind it is as if it were not there.
+    #[must_use]
+    pub fn read_beginning(dialect: Dialect, beginning: &[u8]) -> Self {
+        Self {
+            model_span: None,
+            ..Self::of(dialect, beginning, &beginning::fields(beginning))
+        }
+    }
+
+    fn of(dialect: Dialect, body: &[u8], fields: &Body<'_>) -> Self {
         let stream_options: Inner<'_> = json::object_in(fields.stream_options);
         let metadata: Inner<'_> = json::object_in(fields.metadata);
         Self {
@@ -229,6 +243,35 @@ fn private(value: Option<&RawValue>) -> Option<Private> {
 }
 
 // === impl Body ===
+
+impl<'a> Body<'a> {
+    /// The place of a field, by its name.
+    fn slot(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
+        Some(match name {
+            "model" => &mut self.model,
+            "stream" => &mut self.stream,
+            "stream_options" => &mut self.stream_options,
+            "response_format" => &mut self.response_format,
+            "text" => &mut self.text,
+            "output_config" => &mut self.output_config,
+            "output_format" => &mut self.output_format,
+            "tool_choice" => &mut self.tool_choice,
+            "function_call" => &mut self.function_call,
+            "previous_response_id" => &mut self.previous_response_id,
+            "conversation" => &mut self.conversation,
+            "background" => &mut self.background,
+            "container" => &mut self.container,
+            "thread" => &mut self.thread,
+            "safety_identifier" => &mut self.safety_identifier,
+            "user" => &mut self.user,
+            "metadata" => &mut self.metadata,
+            "max_tokens" => &mut self.max_tokens,
+            "max_completion_tokens" => &mut self.max_completion_tokens,
+            "max_output_tokens" => &mut self.max_output_tokens,
+            _ => return None,
+        })
+    }
+}
 
 impl Body<'_> {
     fn structured(&self) -> Structured {

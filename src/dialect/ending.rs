@@ -13,8 +13,11 @@
 //! * Of an endpoint that is not known, nothing can be said: whatever arrived is
 //!   taken for complete, because a false alarm would break what works.
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
 use super::{
-    Dialect, End, Endpoint, Finish, Meaning, Reading, meaning::finished_choices, usage::Tally,
+    Dialect, End, Endpoint, Finish, Meaning, Reading, json, meaning::finished_choices, usage::Tally,
 };
 use crate::stream::sse::Event;
 
@@ -24,6 +27,7 @@ pub struct Ending {
     dialect: Dialect,
     has_ended: bool,
     has_failed: bool,
+    has_told_failure: bool,
     finish: Option<Finish>,
     tally: Tally,
     /// Events with content.
@@ -42,6 +46,7 @@ impl Ending {
             dialect,
             has_ended: false,
             has_failed: false,
+            has_told_failure: false,
             finish: None,
             tally: Tally::default(),
             content_events: 0,
@@ -69,7 +74,10 @@ impl Ending {
                     End::Failed(_) => self.has_failed = true,
                 }
             }
-            Meaning::Error(_) => self.has_failed = true,
+            Meaning::Error(_) => {
+                self.has_failed = true;
+                self.has_told_failure |= is_raised(self.dialect, event);
+            }
             Meaning::Content => self.content_events += 1,
             Meaning::Other => {}
         }
@@ -97,11 +105,16 @@ impl Ending {
         }
     }
 
-    /// Whether the upstream itself has reported a failure within the stream:
-    /// the caller has been told, in the upstream's words.
+    /// Whether the upstream itself has reported a failure within the stream.
     #[must_use]
     pub const fn has_failed(&self) -> bool {
         self.has_failed
+    }
+
+    /// Whether it has done so in a form that every SDK raises: the caller has been told, in the upstream's words.
+    #[must_use]
+    pub const fn has_told_failure(&self) -> bool {
+        self.has_told_failure
     }
 
     /// Why the model stopped, if it has said so; of several choices, a cut one counts first, then the last.
@@ -129,5 +142,27 @@ impl Ending {
             self.choices |= seen;
             self.finished |= finished;
         }
+    }
+}
+
+/// Whether every official SDK of the dialect, and Vercel's, makes an exception of this error event.
+///
+/// Found by running them. Those of Anthropic look at the event's name alone, and pass over an error in `OpenAI`'s shape;
+/// those of `OpenAI` look for `error` in the data, and give the flat event that Responses documents to the application
+/// as if it were any other.
+fn is_raised(dialect: Dialect, event: &Event) -> bool {
+    #[derive(Default, Deserialize)]
+    struct Data<'a> {
+        #[serde(borrow)]
+        error: Option<&'a RawValue>,
+    }
+
+    match dialect.endpoint() {
+        Endpoint::Messages => event.name() == Some(b"error"),
+        Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Responses => {
+            let data: Data<'_> = json::object(event.data()).unwrap_or_default();
+            json::is_truthy(data.error)
+        }
+        Endpoint::Embeddings | Endpoint::Other => true,
     }
 }

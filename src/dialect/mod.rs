@@ -35,6 +35,7 @@ mod sieve;
 #[cfg(test)]
 mod tests;
 pub mod text;
+pub(crate) mod times;
 mod usage;
 mod wire;
 

@@ -111,9 +111,15 @@ impl<S: Tries> Service<Arc<Call>> for Fallback<S> {
     fn call(&mut self, call: Arc<Call>) -> Self::Future {
         let chain = Chain {
             with: self.with.clone(),
-            call,
+            call: call.clone(),
         };
-        Box::pin(chain.run(self.inner.clone()))
+        let run = chain.run(self.inner.clone());
+        Box::pin(async move {
+            let finished = run.await;
+            // No further attempt can follow. Whoever needs the body beyond this point takes a clone before.
+            call.payload.release();
+            finished
+        })
     }
 }
 
@@ -219,7 +225,7 @@ impl Chain {
             Target::Upstream(upstream) => {
                 let can_name_model = upstream.model.is_none()
                     || call.ask.model_span.is_some()
-                    || call.payload.bytes().is_some_and(bytes::Bytes::is_empty);
+                    || call.payload.bytes().is_some_and(|bytes| bytes.is_empty());
                 let is_wanted = call.wishes.fallback == FallbackWish::Route;
                 if !(is_wanted && can_name_model && call.payload.is_replayable()) {
                     return false;

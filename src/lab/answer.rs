@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 
 use super::api::{DEFAULT_MODEL, Endpoint, Request, Vendor};
 use super::body::Body as Received;
-use super::clock::{go_duration, rfc3339, unix_seconds};
 use super::config::AnswerConfig;
 use super::echo;
 use super::errors::VendorError;
@@ -15,6 +14,7 @@ use super::json::Quoted;
 use super::quota::Level;
 use super::reply::{Body, Reply};
 use super::speech::{Pace, Speech};
+use crate::dialect::times::{go_duration, rfc3339, unix_seconds};
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const SSE: &str = "text/event-stream; charset=utf-8";

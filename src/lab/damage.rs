@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::fault::{After, Fault, FaultSpec, Params, Part, Spoil};
+use super::fault::{After, Fault, FaultSpec, Params, Part, Split, Spoil};
 use super::gzip;
 use super::reply::{Body, Finish, Framing, Piece, Pieces, Reply, Role};
 use super::speech::Speech;
@@ -98,7 +98,7 @@ pub(super) fn place(after: Option<After>, content: usize) -> usize {
 pub(super) fn then_events(body: Body, after: Option<usize>, end: Vec<String>) -> Body {
     let before: Pieces = match after {
         None => Box::new(std::iter::empty()),
-        Some(after) => until(body.into_pieces(), after, false),
+        Some(after) => until(body.into_pieces(), after, Split::No),
     };
     let end = end.into_iter().map(|event| Piece {
         wait: Duration::ZERO,
@@ -138,7 +138,7 @@ fn cut(body: Body, params: &Params, content: usize) -> Body {
 }
 
 /// The pieces before the content piece that would exceed `count`, or before the closing; with `split`, half of it too.
-fn until(mut pieces: Pieces, count: usize, split: bool) -> Pieces {
+fn until(mut pieces: Pieces, count: usize, split: Split) -> Pieces {
     let mut seen = 0;
     let mut over = false;
     Box::new(std::iter::from_fn(move || {
@@ -150,29 +150,37 @@ fn until(mut pieces: Pieces, count: usize, split: bool) -> Pieces {
         };
         seen += usize::from(piece.role == Role::Content);
         if over {
-            half(&piece).filter(|_| split)
+            beginning(&piece, split)
         } else {
             Some(piece)
         }
     }))
 }
 
-fn all_but_last(pieces: Pieces, split: bool) -> Pieces {
+fn all_but_last(pieces: Pieces, split: Split) -> Pieces {
     let mut pieces = pieces.peekable();
     Box::new(std::iter::from_fn(move || {
         let piece = pieces.next()?;
         if pieces.peek().is_some() {
             Some(piece)
         } else {
-            half(&piece).filter(|_| split)
+            beginning(&piece, split)
         }
     }))
 }
 
-fn half(piece: &Piece) -> Option<Piece> {
-    let bytes = piece.bytes.slice(..piece.bytes.len() / 2);
-    (!bytes.is_empty()).then(|| Piece {
-        bytes,
+fn beginning(piece: &Piece, split: Split) -> Option<Piece> {
+    let half = piece.bytes.len() / 2;
+    let end = match split {
+        Split::No => 0,
+        Split::Half => half,
+        Split::Character => {
+            let first = piece.bytes.iter().position(|byte| !byte.is_ascii());
+            first.map_or(half, |first| first + 1)
+        }
+    };
+    (end > 0).then(|| Piece {
+        bytes: piece.bytes.slice(..end),
         ..piece.clone()
     })
 }
@@ -294,8 +302,27 @@ mod tests {
             ("after=1;split", "preamble one tw"),
             ("after=2;split", "preamble one two st"),
             ("after=end;split", "preamble one two stop do"),
+            ("after=1;split=no", "preamble one "),
+            ("after=1;split=char", "preamble one tw"),
         ] {
             assert_eq!(cut_text(Body::Pieces(stream()), params), left, "{params}");
+        }
+    }
+
+    #[test]
+    fn a_character_is_cut_behind_its_first_byte() {
+        let piece = |text| Piece {
+            wait: Duration::ZERO,
+            bytes: Bytes::from_static(text),
+            role: Role::Content,
+        };
+        for (text, left) in [
+            ("gr\u{f6}\u{df}e", &b"gr\xc3"[..]),
+            ("\u{1f30a}", b"\xf0"),
+            ("plain", b"pl"),
+        ] {
+            let begun = beginning(&piece(text.as_bytes()), Split::Character).unwrap();
+            assert_eq!(begun.bytes, left, "{text}");
         }
     }
 

@@ -8,7 +8,9 @@ mod params;
 mod script;
 
 pub use catalogue::{CATALOGUE, Entry};
-pub(super) use params::{After, BodyKind, ErrorForm, MOST_WORDS, Params, Part, RetryAfter, Spoil};
+pub(super) use params::{
+    After, BodyKind, ErrorForm, MOST_WORDS, Params, Part, RetryAfter, Split, Spoil,
+};
 pub use script::{FaultError, FaultSpec, Script};
 
 use std::borrow::Cow;

@@ -42,7 +42,6 @@ mod admission;
 mod answer;
 mod api;
 mod body;
-mod clock;
 mod config;
 mod control;
 mod damage;

@@ -301,6 +301,20 @@ impl LaneCore {
         change.map(|kind| self.change(now, kind))
     }
 
+    /// A released request's owner was woken only when its time was over: it is not sent, and everything is given back.
+    pub fn too_late(&mut self, now: Instant, release: &Release, ticket: &Ticket) -> Refused {
+        let now = self.advance(now);
+        self.release(now, release.send);
+        let unpaid = Ticket {
+            retry: None,
+            ..*ticket
+        };
+        Refused {
+            retry: ticket.retry,
+            ..self.refuse(now, &unpaid, ticket.gives_up_for(), release.waits)
+        }
+    }
+
     /// A released request has ended: its body was read to the end, broke, or its caller left. Its place is free.
     pub fn release(&mut self, now: Instant, id: SendId) {
         let now = self.advance(now);

@@ -1,21 +1,50 @@
 //! What must hold for any interleaving of callers, answers, ends and departures.
 
 use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 
-use super::tests::{Bench, PATIENCE, bench};
+use super::tests::{Bench, PATIENCE, THROTTLED};
 use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
     Ask {
         user: u64,
-        retry: bool,
+        retry: Option<RetryClass>,
         patience_ms: u64,
+        deadline_ms: Option<u64>,
     },
     Pass(u64),
     Cancel(prop::sample::Index),
     Report(prop::sample::Index, Outcome),
     End(prop::sample::Index),
+}
+
+/// Few retries, so that the quota's end is met.
+const RETRY_TOKENS: u32 = 20;
+
+fn bench() -> Bench {
+    Bench::new(LaneSettings {
+        retry_tokens: RETRY_TOKENS,
+        ..LaneSettings::default()
+    })
+}
+
+fn observer() -> Observer {
+    Observer {
+        given: f64::from(RETRY_TOKENS),
+        ..Observer::default()
+    }
+}
+
+fn class() -> impl Strategy<Value = RetryClass> {
+    prop_oneof![
+        Just(RetryClass::Failure),
+        Just(RetryClass::Overload),
+        Just(RetryClass::Throttle),
+        Just(RetryClass::Unsent),
+    ]
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -33,8 +62,9 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        5 => (0u64..5, any::<bool>(), 1u64..90_000)
-            .prop_map(|(user, retry, patience_ms)| Step::Ask { user, retry, patience_ms }),
+        5 => (0u64..5, prop::option::of(class()), 1u64..90_000, prop::option::of(1u64..60_000)).prop_map(
+            |(user, retry, patience_ms, deadline_ms)| Step::Ask { user, retry, patience_ms, deadline_ms }
+        ),
         4 => (1u64..4_000).prop_map(Step::Pass),
         1 => any::<prop::sample::Index>().prop_map(Step::Cancel),
         6 => (any::<prop::sample::Index>(), outcome()).prop_map(|(index, outcome)| Step::Report(index, outcome)),
@@ -119,9 +149,11 @@ impl Observer {
                 user,
                 retry,
                 patience_ms,
+                deadline_ms,
             } => {
-                let patience = Duration::from_millis(*patience_ms);
-                self.ask(bench, UserKey(*user), *retry, patience);
+                let after = |ms| bench.now + Duration::from_millis(ms);
+                let (patience_until, deadline) = (after(*patience_ms), deadline_ms.map(after));
+                self.ask(bench, UserKey(*user), *retry, patience_until, deadline);
             }
             Step::Pass(ms) => {
                 let time = Duration::from_millis(*ms);
@@ -150,15 +182,21 @@ impl Observer {
         }
     }
 
-    fn ask(&mut self, bench: &mut Bench, user: UserKey, retry: bool, patience: Duration) {
-        let draw = || bench.core.may_retry(bench.now, RetryClass::Throttle);
-        let retry = retry.then(draw).flatten();
+    fn ask(
+        &mut self,
+        bench: &mut Bench,
+        user: UserKey,
+        retry: Option<RetryClass>,
+        patience_until: Instant,
+        deadline: Option<Instant>,
+    ) {
+        let retry = retry.and_then(|class| bench.core.may_retry(bench.now, class));
         self.spent += retry.map_or(0.0, |token| f64::from(token.class.cost()));
-        let patience_until = bench.now + patience;
         let ticket = Ticket {
             retry,
             patience_until,
-            ..bench.ticket()
+            deadline,
+            cost: 1,
         };
         // Polled only after it is known to the observer.
         match bench.core.enqueue(bench.now, user, ticket) {
@@ -212,7 +250,7 @@ proptest! {
     #[test]
     fn every_promise_holds_for_any_interleaving(steps in steps()) {
         let mut bench = bench();
-        let mut observer = Observer { given: 140.0, ..Observer::default() };
+        let mut observer = observer();
         for step in steps {
             observer.step(&mut bench, &step);
             observer.watch(&bench)?;
@@ -235,7 +273,7 @@ proptest! {
     #[test]
     fn everybody_is_released_or_told(steps in steps()) {
         let mut bench = bench();
-        let mut observer = Observer { given: 140.0, ..Observer::default() };
+        let mut observer = observer();
         for step in steps {
             observer.step(&mut bench, &step);
             observer.watch(&bench)?;
@@ -247,4 +285,103 @@ proptest! {
         }
         prop_assert_eq!(bench.core.waiting(), 0);
     }
+
+    /// A thousand waiters against any vendor: in no second more leave than window and pace allow together, and once there
+    /// is a pace, no more than it allows. Answers last longer than a second, so that no place is used twice in one.
+    #[test]
+    fn a_thousand_waiters_never_send_more_than_window_plus_pace(
+        vendor in (0.2f64..20.0, 1.0f64..40.0),
+        answer_ms in 1_000u64..8_000,
+        reply_ms in 0u64..300,
+        hinted in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let sends = thousand(vendor, answer_ms, reply_ms, hinted, seed);
+        prop_assert!(sends.len() > 5, "{} sent", sends.len());
+        for (index, first) in sends.iter().enumerate() {
+            let until = first.at + Duration::from_secs(1);
+            let second: Vec<_> = sends[index..].iter().take_while(|send| send.at < until).collect();
+            let most = |figure: &dyn Fn(&Sent) -> f64| second.iter().map(|send| figure(send)).fold(0.0, f64::max);
+            let window = most(&|send| send.window as f64);
+            let pace = most(&|send| send.pace.unwrap_or(0.0));
+            let sent = second.len() as f64;
+            prop_assert!(sent <= window + pace, "{sent} in a second, window {window}, pace {pace}");
+            // The first of them may have been due for long, and a gap is up to a fifth shorter than the pace says.
+            let all_paced = second.iter().all(|send| send.pace.is_some());
+            prop_assert!(!all_paced || sent <= 2.0 + pace / 0.8, "{sent} in a second at {pace}");
+        }
+    }
+}
+
+/// What was in force when a request left.
+struct Sent {
+    at: Instant,
+    window: usize,
+    pace: Option<f64>,
+}
+
+/// Plays a minute of a thousand callers against a bucket of tokens that refills at some rate up to some size.
+fn thousand(
+    (rate, burst): (f64, f64),
+    answer_ms: u64,
+    reply_ms: u64,
+    hinted: bool,
+    dice: u64,
+) -> Vec<Sent> {
+    const TICK: Duration = Duration::from_millis(10);
+    let mut bench = Bench::new(LaneSettings::default());
+    bench.rng = SmallRng::seed_from_u64(dice);
+    for user in 0..1_000 {
+        let ticket = bench.ticket();
+        let _ = bench.core.enqueue(bench.now, UserKey(user), ticket);
+    }
+    bench.poll();
+    let end = bench.now + PATIENCE;
+    let (mut tokens, mut seen, mut sends) = (burst, 0, Vec::new());
+    let mut replies: Vec<(Instant, SendId, Outcome)> = Vec::new();
+    let mut ends: Vec<(Instant, SendId)> = Vec::new();
+    while bench.now < end {
+        tokens = f64::min(burst, tokens + rate * TICK.as_secs_f64());
+        while seen < bench.released.len() {
+            let (send, state) = (bench.released[seen].send, &bench.states[seen]);
+            sends.push(Sent {
+                at: bench.now,
+                window: state.window,
+                pace: state.pace,
+            });
+            seen += 1;
+            let outcome = if tokens >= 1.0 {
+                tokens -= 1.0;
+                Outcome::Served
+            } else if hinted {
+                let hint = Duration::from_secs_f64((1.0 - tokens) / rate);
+                Outcome::Throttled { hint: Some(hint) }
+            } else {
+                THROTTLED
+            };
+            replies.push((bench.now + Duration::from_millis(reply_ms), send, outcome));
+        }
+        bench.pass(TICK);
+        let now = bench.now;
+        for (_, send, outcome) in replies
+            .extract_if(.., |(at, ..)| *at <= now)
+            .collect::<Vec<_>>()
+        {
+            bench.result(send, outcome);
+            let served = outcome == Outcome::Served;
+            let after = if served {
+                Duration::from_millis(answer_ms)
+            } else {
+                Duration::ZERO
+            };
+            ends.push((now + after, send));
+        }
+        for (_, send) in ends
+            .extract_if(.., |(at, _)| *at <= now)
+            .collect::<Vec<_>>()
+        {
+            bench.end(send);
+        }
+    }
+    sends
 }

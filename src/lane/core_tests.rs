@@ -116,7 +116,7 @@ pub(super) fn bench() -> Bench {
     Bench::new(LaneSettings::default())
 }
 
-const THROTTLED: Outcome = Outcome::Throttled { hint: None };
+pub(super) const THROTTLED: Outcome = Outcome::Throttled { hint: None };
 const FAULTY: Outcome = Outcome::Faulty { timed_out: false };
 
 #[test]
@@ -498,78 +498,4 @@ fn draining_turns_everybody_away_and_lets_answers_end() {
     bench.result(bench.released[0].send, Outcome::Served);
     bench.end(bench.released[0].send);
     assert!(bench.core.is_idle());
-}
-
-#[test]
-fn a_thousand_waiters_never_send_more_than_window_plus_pace() {
-    let mut bench = Bench::new(LaneSettings {
-        queue_per_user: 1_000,
-        ..LaneSettings::default()
-    });
-    let mut sends: Vec<(Instant, usize, Option<f64>)> = Vec::new();
-    let mut ends: Vec<(Instant, SendId)> = Vec::new();
-    for user in 0..1_000 {
-        let _ = bench.ask(user);
-    }
-    let start = bench.now;
-    // A quota of two a second, and answers of five seconds.
-    let mut tokens = 20.0;
-    let mut seen = 0;
-    while bench.now < start + PATIENCE {
-        tokens = f64::min(20.0, tokens + 0.02);
-        while seen < bench.released.len() {
-            let release = bench.released[seen];
-            let (window, pace) = (bench.states[seen].window, bench.states[seen].pace);
-            seen += 1;
-            sends.push((bench.now, window, pace));
-            if tokens >= 1.0 {
-                tokens -= 1.0;
-                bench.result(release.send, Outcome::Served);
-                ends.push((bench.now + Duration::from_secs(5), release.send));
-            } else {
-                bench.fail(release.send, THROTTLED);
-            }
-        }
-        bench.pass(Duration::from_millis(10));
-        for (_, send) in ends
-            .extract_if(.., |(end, _)| *end <= bench.now)
-            .collect::<Vec<_>>()
-        {
-            bench.end(send);
-        }
-    }
-    assert_within_window_and_pace(&sends);
-}
-
-/// Sends with the window and the pace that were in force: in no second more than either allowed.
-fn assert_within_window_and_pace(sends: &[(Instant, usize, Option<f64>)]) {
-    assert!(sends.len() > 80, "{} sent", sends.len());
-    for (index, (from, _, _)) in sends.iter().enumerate() {
-        let second: Vec<_> = sends[index..]
-            .iter()
-            .take_while(|(at, ..)| *at < *from + Duration::from_secs(1))
-            .collect();
-        let window = second
-            .iter()
-            .map(|(_, window, _)| *window)
-            .max()
-            .unwrap_or_default();
-        assert!(
-            second.len() <= window,
-            "{} in a second with a window of {window}",
-            second.len()
-        );
-        if let Some(paces) = second
-            .iter()
-            .map(|(_, _, pace)| *pace)
-            .collect::<Option<Vec<_>>>()
-        {
-            let pace = paces.into_iter().fold(0.0, f64::max);
-            assert!(
-                second.len() as f64 <= 2.0 + pace * 1.25,
-                "{} in a second at {pace}/s",
-                second.len()
-            );
-        }
-    }
 }

@@ -259,6 +259,6 @@ fn binding(hint: Option<Hint>) -> Option<Duration> {
 /// What a request takes of a quota on tokens, roughly: a vendor counts the prompt and what is asked
 /// for. Four bytes a token is the vendors' own rule of thumb for English.
 fn tokens_of(call: &Call) -> f64 {
-    let prompt = call.payload.bytes().map_or(0, bytes::Bytes::len) / 4;
+    let prompt = call.payload.bytes().map_or(0, |bytes| bytes.len()) / 4;
     prompt as f64 + call.ask.max_output.unwrap_or(0) as f64
 }

@@ -67,6 +67,7 @@ pub struct RetryRight {
 struct Waiting {
     lane: Arc<Lane>,
     ticket: TicketId,
+    asked: Ticket,
     notify: Arc<Notify>,
     seated: bool,
 }
@@ -201,7 +202,8 @@ impl Lane {
             cost,
         };
         let mut inner = self.lock();
-        let ticket = match inner.core.admit(now, user, ticket, &mut rand::rng())? {
+        let asked = ticket;
+        let ticket = match inner.core.admit(now, user, asked, &mut rand::rng())? {
             Admission::Released(release) => return Ok(Ok(release)),
             Admission::Queued(ticket) => ticket,
         };
@@ -211,6 +213,7 @@ impl Lane {
         Ok(Err(Waiting {
             lane: Arc::clone(self),
             ticket,
+            asked,
             notify,
             seated: true,
         }))
@@ -255,9 +258,19 @@ impl Waiting {
             return Look::Wait(inner.alarm(self.ticket));
         };
         self.seated = false;
-        if let Ok(release) = verdict {
-            inner.core.on_sent(now, release.send);
-        }
+        let verdict = match verdict {
+            // A busy runtime may wake its tasks late.
+            Ok(release) if now >= self.asked.gives_up() => {
+                let refused = inner.core.too_late(now, &release, &self.asked);
+                inner.pump(now);
+                Err(refused)
+            }
+            Ok(release) => {
+                inner.core.on_sent(now, release.send);
+                Ok(release)
+            }
+            Err(refused) => Err(refused),
+        };
         Look::Verdict(verdict)
     }
 }

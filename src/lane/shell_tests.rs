@@ -1,3 +1,4 @@
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
@@ -200,7 +201,7 @@ async fn draining_wakes_everybody() {
     assert_eq!(refused.reason, RefuseReason::Draining);
 }
 
-/// Three hundred callers, of whom many leave at any moment, against an upstream that refuses and fails.
+/// Three hundred callers, of whom many leave or panic at any moment, against an upstream that refuses and fails.
 #[tokio::test(start_paused = true)]
 async fn permits_equal_live_bodies_however_callers_leave() {
     let lane = lane(4);
@@ -215,7 +216,6 @@ async fn permits_equal_live_bodies_however_callers_leave() {
                 };
                 bodies.fetch_add(1, Ordering::SeqCst);
                 let _body = End(bodies);
-                assert!(lane.snapshot().live >= bodies.load(Ordering::SeqCst));
                 assert!(bodies.load(Ordering::SeqCst) <= 5, "four, and a probe");
                 sleep(Duration::from_millis(200)).await;
                 let outcome = match caller % 10 {
@@ -224,15 +224,66 @@ async fn permits_equal_live_bodies_however_callers_leave() {
                     _ => Outcome::Served,
                 };
                 permit.report(outcome, &[]);
+                assert!(caller % 10 != 2, "a panic on purpose, beside its permit");
                 sleep(Duration::from_secs(2)).await;
                 drop(permit);
             };
             let patience = Duration::from_millis(rand::rng().random_range(0..20_000));
-            let _ = timeout(patience, call).await;
+            let _ = AssertUnwindSafe(timeout(patience, call))
+                .catch_unwind()
+                .await;
         }
     });
-    join_all(calls).await;
+    let mut looks = 0;
+    // Everybody moves at whole milliseconds; between them all is at rest.
+    sleep(Duration::from_micros(500)).await;
+    let look = async {
+        loop {
+            assert_eq!(lane.snapshot().live, bodies.load(Ordering::SeqCst));
+            looks += 1;
+            sleep(Duration::from_millis(7)).await;
+        }
+    };
+    tokio::select! {
+        _ = join_all(calls) => {}
+        () = look => {}
+    }
+    assert!(looks > 1_000);
     assert_eq!(bodies.load(Ordering::SeqCst), 0);
+    assert!(is_empty(&lane));
+}
+
+/// The lane lets somebody go in time, and its task is woken too late.
+#[tokio::test(start_paused = true)]
+async fn who_is_woken_too_late_is_not_sent() {
+    let lane = lane(1);
+    let full = lane.snapshot().retry_tokens;
+    let held = lane.admit(request(1)).await.expect("admitted");
+    let hasty = Request {
+        deadline: Some(Instant::now() + Duration::from_secs(3)),
+        retry: lane.may_retry(RetryClass::Failure),
+        ..request(2)
+    };
+    let mut hasty = Box::pin(lane.admit(hasty));
+    let mut patient = Box::pin(lane.admit(request(3)));
+    assert!((&mut hasty).now_or_never().is_none());
+    assert!((&mut patient).now_or_never().is_none());
+    drop(held);
+    assert_eq!(lane.snapshot().waiting, 1, "the hasty one may go");
+    advance(Duration::from_secs(3)).await;
+    let refused = hasty
+        .now_or_never()
+        .expect("decided")
+        .expect_err("its time is over");
+    assert_eq!(refused.reason, RefuseReason::Deadline);
+    let patient = patient.now_or_never().expect("at once").expect("its turn");
+    drop(patient);
+    let snapshot = lane.snapshot();
+    assert_eq!(snapshot.counters.sent_retry, 0);
+    assert!(
+        (snapshot.retry_tokens - full).abs() < 1e-9,
+        "the right to retry is back"
+    );
     assert!(is_empty(&lane));
 }
 

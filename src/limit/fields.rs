@@ -12,13 +12,8 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use super::plan::Unit;
 use super::standing::Standing;
-
-/// The name of the limit on requests per time.
-const RATE: &str = "user";
-
-/// The name of the limit on concurrent requests.
-const CONCURRENT: &str = "user-concurrent";
 
 /// The largest integer of a structured field (RFC 9651 §3.3.1).
 const LARGEST: u64 = 999_999_999_999_999;
@@ -27,14 +22,20 @@ const LARGEST: u64 = 999_999_999_999_999;
 #[must_use]
 pub fn policy(standing: &Standing) -> Option<String> {
     let mut list = List::default();
-    if let Some(rate) = standing.rate {
+    for rate in standing.rates() {
         let (quota, window) = whole_seconds(rate.limit, rate.window);
-        list.push(format_args!("\"{RATE}\";q={quota};w={window}"));
+        let name = rate.name;
+        // The draft's register of units has none for tokens, so that one is ours.
+        let unit = match rate.unit {
+            Unit::Requests => "",
+            Unit::Tokens => ";surgetank-unit=\"tokens\"",
+        };
+        list.push(format_args!("\"{name}\";q={quota};w={window}{unit}"));
     }
-    if let Some(concurrent) = standing.concurrent {
-        let limit = concurrent.limit;
+    if let Some(concurrent) = standing.concurrent() {
+        let (scope, limit) = (standing.scope().as_str(), concurrent.limit);
         list.push(format_args!(
-            "\"{CONCURRENT}\";q={limit};qu=\"concurrent-requests\""
+            "\"{scope}-concurrent\";q={limit};qu=\"concurrent-requests\""
         ));
     }
     list.finish()
@@ -44,14 +45,14 @@ pub fn policy(standing: &Standing) -> Option<String> {
 #[must_use]
 pub fn state(standing: &Standing) -> Option<String> {
     let mut list = List::default();
-    if let Some(rate) = standing.rate {
-        let remaining = rate.remaining.min(LARGEST);
+    for rate in standing.rates() {
+        let (name, remaining) = (rate.name, rate.remaining.min(LARGEST));
         let reset = seconds_up(rate.reset);
-        list.push(format_args!("\"{RATE}\";r={remaining};t={reset}"));
+        list.push(format_args!("\"{name}\";r={remaining};t={reset}"));
     }
-    if let Some(concurrent) = standing.concurrent {
-        let remaining = concurrent.remaining;
-        list.push(format_args!("\"{CONCURRENT}\";r={remaining}"));
+    if let Some(concurrent) = standing.concurrent() {
+        let (scope, remaining) = (standing.scope().as_str(), concurrent.remaining);
+        list.push(format_args!("\"{scope}-concurrent\";r={remaining}"));
     }
     list.finish()
 }
@@ -62,6 +63,16 @@ pub fn retry_after(wait: Duration) -> u64 {
     seconds_up(wait).max(1)
 }
 
+/// The value of `Retry-After-Ms`, which official SDKs know: rounded up, at least 1, since some take 0 for "at once" and
+/// some for nothing at all.
+#[must_use]
+pub fn retry_after_ms(wait: Duration) -> u64 {
+    let up = u128::from(!wait.subsec_nanos().is_multiple_of(1_000_000));
+    u64::try_from(wait.as_millis() + up)
+        .unwrap_or(LARGEST)
+        .clamp(1, LARGEST)
+}
+
 /// A structured-field list in the making.
 #[derive(Default)]
 struct List(String);
@@ -69,7 +80,7 @@ struct List(String);
 impl List {
     fn push(&mut self, item: fmt::Arguments<'_>) {
         if self.0.is_empty() {
-            self.0.reserve(80); // both items as they usually are, in one allocation
+            self.0.reserve(80); // two items as they usually are, in one allocation
         } else {
             self.0.push_str(", ");
         }
@@ -84,7 +95,7 @@ impl List {
 }
 
 /// A limit over any period, told over whole seconds, since the fields know no others.
-fn whole_seconds(limit: u32, window: Duration) -> (u64, u64) {
+fn whole_seconds(limit: u64, window: Duration) -> (u64, u64) {
     let seconds = seconds_up(window).max(1);
     let micros = window.as_micros().max(1);
     let quota = u128::from(limit) * u128::from(seconds) * 1_000_000 / micros;
@@ -99,49 +110,69 @@ fn seconds_up(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limit::standing::{ConcurrentStanding, RateStanding};
+    use crate::limit::account::{State, decide};
+    use crate::limit::plan::{Limit, Plan, Scope};
 
-    fn standing() -> Standing {
-        Standing {
-            rate: Some(RateStanding {
-                limit: 60,
-                window: Duration::from_mins(1),
-                remaining: 12,
-                reset: Duration::from_millis(36_001),
-            }),
-            concurrent: Some(ConcurrentStanding {
-                limit: 8,
-                remaining: 3,
-            }),
+    fn limit(unit: Unit, count: u64, per: Duration) -> Limit {
+        Limit {
+            unit,
+            count,
+            per,
+            burst: count,
         }
     }
 
+    /// What is left after so many requests of 100 tokens at one moment.
+    fn standing(limits: &[Limit], concurrent: Option<u32>, requests: u32) -> Standing {
+        let plan = Plan::new(Scope::User, limits, concurrent).expect("sound rates");
+        let mut state = State::default();
+        for _ in 0..requests {
+            decide(&plan, &mut state, 100, 0).expect("within the limits");
+        }
+        Standing::new(Arc::new(plan), state, 0)
+    }
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
     #[test]
-    fn both_limits() {
+    fn every_limit_has_its_item() {
+        let limits = [
+            limit(Unit::Requests, 60, MINUTE),
+            limit(Unit::Requests, 1_000, 1_440 * MINUTE),
+            limit(Unit::Tokens, 200_000, MINUTE),
+        ];
+        let standing = standing(&limits, Some(8), 3);
         assert_eq!(
-            policy(&standing()).as_deref(),
-            Some("\"user\";q=60;w=60, \"user-concurrent\";q=8;qu=\"concurrent-requests\"")
+            policy(&standing).as_deref(),
+            Some(
+                "\"user\";q=60;w=60, \"user-per-day\";q=1000;w=86400, \
+                 \"user-tokens\";q=200000;w=60;surgetank-unit=\"tokens\", \
+                 \"user-concurrent\";q=8;qu=\"concurrent-requests\""
+            )
         );
         assert_eq!(
-            state(&standing()).as_deref(),
-            Some("\"user\";r=12;t=37, \"user-concurrent\";r=3")
+            state(&standing).as_deref(),
+            Some(
+                "\"user\";r=57;t=3, \"user-per-day\";r=997;t=260, \
+                 \"user-tokens\";r=199700;t=1, \"user-concurrent\";r=5"
+            )
         );
     }
 
     #[test]
     fn one_limit_or_none() {
-        let mut only = standing();
-        only.concurrent = None;
+        let only = standing(&[limit(Unit::Requests, 60, MINUTE)], None, 48);
         assert_eq!(policy(&only).as_deref(), Some("\"user\";q=60;w=60"));
-        assert_eq!(state(&only).as_deref(), Some("\"user\";r=12;t=37"));
-        let mut only = standing();
-        only.rate = None;
+        assert_eq!(state(&only).as_deref(), Some("\"user\";r=12;t=48"));
+        let only = standing(&[], Some(8), 5);
         assert_eq!(state(&only).as_deref(), Some("\"user-concurrent\";r=3"));
-        only.concurrent = None;
-        assert_eq!((policy(&only), state(&only)), (None, None));
+        let none = standing(&[], None, 5);
+        assert_eq!((policy(&none), state(&none)), (None, None));
     }
 
     #[test]
@@ -151,7 +182,8 @@ mod tests {
             (10, 250, (40, 1)),
             (3, 1_500, (4, 2)),
             (1, 86_400_000, (1, 86_400)),
-            (u32::MAX, 1, (u64::from(u32::MAX) * 1_000, 1)),
+            (u64::from(u32::MAX), 1, (u64::from(u32::MAX) * 1_000, 1)),
+            (u64::MAX, 1, (LARGEST, 1)),
         ] {
             let window = Duration::from_millis(window_ms);
             assert_eq!(
@@ -163,15 +195,17 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_whole_rounded_up_and_never_zero() {
-        for (wait, expected) in [
-            (Duration::ZERO, 1),
-            (Duration::from_nanos(1), 1),
-            (Duration::from_secs(1), 1),
-            (Duration::from_micros(1_000_001), 2),
-            (Duration::from_millis(11_999), 12),
+    fn waits_are_whole_rounded_up_and_never_zero() {
+        for (wait, seconds, millis) in [
+            (Duration::ZERO, 1, 1),
+            (Duration::from_nanos(1), 1, 1),
+            (Duration::from_secs(1), 1, 1_000),
+            (Duration::from_micros(1_000_001), 2, 1_001),
+            (Duration::from_millis(11_999), 12, 11_999),
+            (Duration::MAX, LARGEST, LARGEST),
         ] {
-            assert_eq!(retry_after(wait), expected, "{wait:?}");
+            assert_eq!(retry_after(wait), seconds, "{wait:?}");
+            assert_eq!(retry_after_ms(wait), millis, "{wait:?}");
         }
     }
 
@@ -179,12 +213,16 @@ mod tests {
         /// The grammar of RFC 9651, as far as these fields use it.
         #[test]
         fn every_value_is_a_structured_list(
-            limit: u32, window: Duration, remaining: u64, reset: Duration, running: u32,
+            count in 1..1_000_000_000_u64,
+            millis in 1..86_400_000_u64,
+            requests in 0..20_u32,
+            concurrent: Option<u32>,
         ) {
-            let standing = Standing {
-                rate: Some(RateStanding { limit, window, remaining, reset }),
-                concurrent: Some(ConcurrentStanding { limit, remaining: running }),
-            };
+            let per = Duration::from_millis(millis);
+            let limits = [limit(Unit::Requests, count.max(20), per), limit(Unit::Tokens, count.max(2_000), per)];
+            // A prime number of units in an odd time is not for us to count.
+            prop_assume!(Plan::new(Scope::User, &limits, None).is_ok());
+            let standing = standing(&limits, concurrent.map(|limit| limit.max(20)), requests);
             let fields = [policy(&standing), state(&standing)].map(Option::unwrap_or_default);
             for item in fields.iter().flat_map(|field| field.split(", ")) {
                 let mut parts = item.split(';');
@@ -192,11 +230,13 @@ mod tests {
                 prop_assert!(name.len() > 2 && name.starts_with('"') && name.ends_with('"'));
                 for parameter in parts {
                     let (key, value) = parameter.split_once('=').unwrap_or_default();
-                    if key == "qu" {
-                        prop_assert_eq!(value, "\"concurrent-requests\"");
-                    } else {
-                        prop_assert!(["q", "w", "r", "t"].contains(&key));
-                        prop_assert!(value.len() <= 15 && value.parse::<u64>().is_ok());
+                    match key {
+                        "qu" => prop_assert_eq!(value, "\"concurrent-requests\""),
+                        "surgetank-unit" => prop_assert_eq!(value, "\"tokens\""),
+                        _ => {
+                            prop_assert!(["q", "w", "r", "t"].contains(&key));
+                            prop_assert!(value.len() <= 15 && value.parse::<u64>().is_ok());
+                        }
                     }
                 }
             }

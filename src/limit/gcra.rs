@@ -18,10 +18,9 @@
 //! # The same in a script
 //!
 //! All moments stay below 2^53 (microseconds of Unix time until the year 2255), so that the same
-//! arithmetic can run where every number is a double, as in a script of a Redis server. There the
-//! product `cost·numerator` (in `Rule::span`) is to be split, since it may exceed 2^53:
-//! with `q = ⌊numerator/denominator⌋` and `r = numerator mod denominator` it is `cost·q` whole
-//! microseconds and `cost·r` parts.
+//! arithmetic can run where every number is a double, as in a script of a Redis server. What could
+//! leave that range is the product of a cost and an interval, so it is taken here ([`Rule::span`])
+//! and never there: the script is left with sums, differences and comparisons, which are exact.
 
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ const LONGEST_SPAN: u64 = 1 << 51;
 /// A rate: `count` units per `per`, of which up to `burst` may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
-    count: u32,
+    count: u64,
     per: Duration,
     burst: u64,
     /// The interval between two units is `numerator / denominator` microseconds, in lowest terms.
@@ -51,6 +50,14 @@ pub enum RuleError {
     /// A rate of nothing.
     #[error("a rate must allow at least 1 unit per period and a burst of at least 1")]
     Nothing,
+    /// More units in lowest terms than 32 bits count, which no rate that people write has.
+    #[error("a rate of {count} per {per:?} cannot be counted exactly; choose a rounder number")]
+    Odd {
+        /// Units per period.
+        count: u64,
+        /// The period.
+        per: Duration,
+    },
     /// A period that is no time, or not whole microseconds.
     #[error("a rate's period must be a whole number of microseconds and at least 1, not {0:?}")]
     Period(Duration),
@@ -62,7 +69,7 @@ pub enum RuleError {
         /// The burst asked for.
         burst: u64,
         /// Units per period.
-        count: u32,
+        count: u64,
         /// The period.
         per: Duration,
     },
@@ -85,6 +92,15 @@ impl Tat {
     pub const fn at(micros: u64) -> Self {
         Self { micros, parts: 0 }
     }
+}
+
+/// A stretch of time under one [`Rule`], in the units of [`Tat`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Whole microseconds.
+    pub micros: u64,
+    /// The fraction beyond, in parts of the rule's denominator.
+    pub parts: u32,
 }
 
 /// The answer to one arrival, and what the user is to know.
@@ -119,7 +135,7 @@ pub struct Quota {
 
 impl Rule {
     /// A rate of `count` units per `per` with a burst of `burst` units.
-    pub fn new(count: u32, per: Duration, burst: u64) -> Result<Self, RuleError> {
+    pub fn new(count: u64, per: Duration, burst: u64) -> Result<Self, RuleError> {
         if count == 0 || burst == 0 {
             return Err(RuleError::Nothing);
         }
@@ -129,13 +145,14 @@ impl Rule {
             .filter(|&micros| micros > 0 && whole_micros)
             .ok_or(RuleError::Period(per))?;
 
-        let divisor = gcd(period, u64::from(count));
+        let divisor = gcd(period, count);
         let rule = Self {
             count,
             per,
             burst,
             numerator: period / divisor,
-            denominator: of_32_bits(u64::from(count) / divisor),
+            denominator: u32::try_from(count / divisor)
+                .map_err(|_| RuleError::Odd { count, per })?,
         };
         let span = burst.checked_mul(rule.numerator);
         match span.map(|parts| parts / u64::from(rule.denominator)) {
@@ -146,7 +163,7 @@ impl Rule {
 
     /// Units per period.
     #[must_use]
-    pub const fn count(&self) -> u32 {
+    pub const fn count(&self) -> u64 {
         self.count
     }
 
@@ -160,6 +177,24 @@ impl Rule {
     #[must_use]
     pub const fn burst(&self) -> u64 {
         self.burst
+    }
+
+    /// Into how many parts this rule divides a microsecond.
+    #[must_use]
+    pub const fn denominator(&self) -> u32 {
+        self.denominator
+    }
+
+    /// The time in which `cost` units are regained.
+    #[must_use]
+    pub fn span(&self, cost: u64) -> Span {
+        // Saturates only for a debit of more than any rule's burst, at more than the end of time.
+        let parts = cost.saturating_mul(self.numerator);
+        let denominator = u64::from(self.denominator);
+        Span {
+            micros: (parts / denominator).min(END_OF_TIME),
+            parts: of_32_bits(parts % denominator),
+        }
     }
 
     /// Decides on an arrival of `cost` units at `now`, in microseconds since the origin of `tat`,
@@ -210,7 +245,7 @@ impl Rule {
 
     /// Gives `cost` units back that were taken but not used. Never gives more than the burst.
     pub fn refund(&self, tat: &mut Tat, cost: u64) {
-        let (micros, parts) = self.span(cost);
+        let Span { micros, parts } = self.span(cost);
         let (parts, borrow) = if tat.parts >= parts {
             (tat.parts - parts, 0)
         } else {
@@ -243,7 +278,7 @@ impl Rule {
 
     /// The moment `cost` intervals after `tat`.
     fn after(&self, tat: Tat, cost: u64) -> Tat {
-        let (micros, parts) = self.span(cost);
+        let Span { micros, parts } = self.span(cost);
         let parts = u64::from(tat.parts) + u64::from(parts);
         let denominator = u64::from(self.denominator);
         let (carry, parts) = (parts / denominator, parts % denominator);
@@ -255,14 +290,6 @@ impl Rule {
                 .min(END_OF_TIME),
             parts: of_32_bits(parts),
         }
-    }
-
-    /// The length of `cost` intervals, in whole microseconds and parts.
-    fn span(&self, cost: u64) -> (u64, u32) {
-        // Saturates only for a debit of more than any rule's burst, at more than the end of time.
-        let parts = cost.saturating_mul(self.numerator);
-        let denominator = u64::from(self.denominator);
-        (parts / denominator, of_32_bits(parts % denominator))
     }
 
     /// `later - earlier` in parts. At most a burst apart, so it fits by [`Rule::new`].

@@ -46,6 +46,12 @@ impl UserKey {
         &self.0
     }
 
+    /// All of it in hexadecimal digits.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        format!("{:032x}", u128::from_be_bytes(self.0))
+    }
+
     /// Eight hexadecimal digits, by which an operator recognises a user on the status page and in a
     /// log that was asked for. Too few to be a key: with tens of thousands of users, two may share
     /// them.

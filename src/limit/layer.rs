@@ -1,114 +1,43 @@
-//! A user's own limit as a tower layer: the shell around [`super::table`].
+//! A user's own limit as a tower layer: the shell around [`Limiter`].
 //!
-//! It stands before everything that costs the upstream something. The permit travels in the answer's
-//! body, so a request counts as running until its last byte, not until its head.
+//! It stands before everything that costs the upstream something. What a request holds travels in the
+//! answer's body, so that it counts as running until its last byte, and not until its head.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
 use super::{
     fields,
-    gcra::{Rule, RuleError},
-    standing::{Denied, DeniedBy, Limits, Standing},
-    table::{Admission, Table},
+    limiter::{Grant, Limiter, Wish},
+    standing::{Denied, Standing},
+    tab::Tab,
+    tokens::Estimate,
+    vendor,
 };
 use crate::{
     attempt::Failure,
-    body,
     call::Call,
-    config::{self, WhenExceeded},
+    dialect::Vendor,
     fallback::Finished,
     rescue::Stop,
     stream::late::What,
-    telemetry::Metrics,
+    telemetry::{Metrics, Outcome},
 };
 
-/// A waiter for a place among the concurrent requests looks again after this time: which request
-/// ends next, and when, is not known.
-const CONCURRENCY_LOOK: Duration = Duration::from_millis(50);
-
-/// The limits of all users of one or several routes, and what those users have used.
-#[derive(Debug)]
-pub struct Limiter {
-    table: Table,
-    /// How long a request above the limit may wait for its turn; zero refuses at once.
-    max_wait: Duration,
-}
-
-impl Limiter {
-    /// Starts with users who have used nothing.
-    ///
-    /// # Errors
-    /// When the rate cannot be counted exactly; the text says why.
-    pub fn new(
-        limits: &config::PerUser,
-        max_users: usize,
-        now: Instant,
-    ) -> Result<Self, RuleError> {
-        let rate = |rate: config::Rate| {
-            let count = u32::try_from(rate.count).unwrap_or(u32::MAX);
-            Rule::new(count, rate.per, limits.burst().unwrap_or(rate.count))
-        };
-        let rules = Limits {
-            rate: limits.requests.map(rate).transpose()?,
-            concurrent: limits.concurrent,
-        };
-        let max_wait = match limits.when_exceeded {
-            WhenExceeded::Reject => Duration::ZERO,
-            WhenExceeded::Wait => limits.max_wait,
-        };
-        Ok(Self {
-            table: Table::new(rules, max_users, now),
-            max_wait,
-        })
-    }
-
-    /// Users that are remembered now.
-    #[must_use]
-    pub fn users(&self) -> usize {
-        self.table.stats().users
-    }
-
-    /// Admits the call's user, after a wait where that is allowed and in time.
-    async fn admit(&self, call: &Call, metrics: &Metrics) -> Result<Admission, OverLimit> {
-        let began = Instant::now();
-        let longest = call.wait_of(self.max_wait);
-        let give_up = call.deadline.answer_by().min(began + longest);
-        loop {
-            let now = Instant::now();
-            let denied = match self.table.admit(call.user, now) {
-                Ok(admission) => return Ok(admission),
-                Err(denied) => denied,
-            };
-            let pause = match denied.by {
-                DeniedBy::Rate => denied.retry_after,
-                DeniedBy::Concurrency => CONCURRENCY_LOOK,
-            };
-            // A wait that cannot succeed is not begun.
-            if now + pause > give_up {
-                metrics
-                    .limited
-                    .with_label_values(&[denied.by.as_str()])
-                    .inc();
-                return Err(OverLimit(denied));
-            }
-            call.journal().awaiting.what = What::Limit(now + pause);
-            tokio::time::sleep(pause).await;
-            metrics.waited("limit", pause);
-            let mut journal = call.journal();
-            journal.waited += pause;
-            journal.limit_waits += pause;
-        }
-    }
-}
+/// The longest wait that every SDK obeys. Told of a longer one, some sleep for it in the caller's own thread, and others
+/// come back at once: those are told not to try again, beside the truth.
+const LONGEST_OBEYED: Duration = Duration::from_secs(60);
 
 /// A user asks for more than its limit.
 #[derive(Debug, thiserror::Error)]
@@ -117,11 +46,26 @@ pub struct OverLimit(Denied);
 
 impl OverLimit {
     /// When to come back, in every form that SDKs read.
-    pub fn fields(&self, headers: &mut HeaderMap) {
+    pub fn fields(&self, vendor: Vendor, headers: &mut HeaderMap) {
+        let wait = self.0.retry_after;
         headers.insert(
             header::RETRY_AFTER,
-            HeaderValue::from(fields::retry_after(self.0.retry_after)),
+            HeaderValue::from(fields::retry_after(wait)),
         );
+        if wait > LONGEST_OBEYED {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        } else {
+            // Official SDKs take it before the other, which is in whole seconds.
+            headers.insert(
+                "retry-after-ms",
+                HeaderValue::from(fields::retry_after_ms(wait)),
+            );
+        }
+        for (name, value) in vendor::fields(vendor, &self.0.standing, SystemTime::now()) {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
+        }
         standing_fields(&self.0.standing, headers);
     }
 }
@@ -183,16 +127,72 @@ where
             let Some(limiter) = call.route.limiter.clone() else {
                 return Ok(inner.oneshot(call).await?);
             };
-            let Admission { permit, standing } = limiter.admit(&call, &metrics).await?;
+            let estimate = estimate(&limiter, &call);
+            let Grant { held, standing } = admit(&limiter, &call, estimate, &metrics).await?;
+            let mut tab = Tab::open(call.clone(), held, estimate);
+            let finished = inner.oneshot(call).await;
+            tab.answered(
+                finished
+                    .as_ref()
+                    .map_or(Outcome::Failed, |finished| finished.outcome),
+            );
             let Finished {
                 mut response,
                 outcome,
-            } = inner.oneshot(call).await?;
-            standing_fields(&standing, response.headers_mut());
+            } = finished?;
+            if let Some(standing) = &standing {
+                standing_fields(standing, response.headers_mut());
+            }
             Ok(Finished {
-                response: response.map(|body| body::holding(body, permit)),
+                response: response.map(|body| tab.until_end_of(body)),
                 outcome,
             })
         })
     }
+}
+
+/// Lets the call go on, and tells how long that took, or why it cannot.
+async fn admit(
+    limiter: &Limiter,
+    call: &Call,
+    estimate: Estimate,
+    metrics: &Metrics,
+) -> Result<Grant, OverLimit> {
+    let began = Instant::now();
+    // A process that is ending begins no long waits.
+    let wait_until = began + call.wait_of(limiter.max_wait(call.class));
+    let wish = Wish {
+        user: call.user,
+        class: call.class,
+        tokens: estimate.total(),
+        answer_by: call.deadline.answer_by().min(wait_until),
+    };
+    let has_waited = AtomicBool::new(false);
+    let granted = limiter
+        .admit(&wish, |until| {
+            has_waited.store(true, Ordering::Relaxed);
+            call.journal().awaiting.what = What::Limit(until);
+        })
+        .await;
+    if has_waited.into_inner() {
+        let waited = began.elapsed();
+        metrics.waited("limit", waited);
+        let mut journal = call.journal();
+        journal.waited += waited;
+        journal.limit_waits += waited;
+    }
+    granted.map_err(|denied| {
+        let by = denied.by.as_str();
+        metrics.limited.with_label_values(&[by]).inc();
+        OverLimit(denied)
+    })
+}
+
+/// About how many tokens the call will use, where anybody counts them.
+fn estimate(limiter: &Limiter, call: &Call) -> Estimate {
+    if call.method != Method::POST || !limiter.counts_tokens(call.class) {
+        return Estimate::default();
+    }
+    let (known, length) = call.payload.known();
+    Estimate::of(call.dialect.endpoint(), &call.ask, &known, length)
 }

@@ -12,13 +12,28 @@
 //! |---|---|
 //! | [`identity`] | who a user is: a fingerprint, never the name itself |
 //! | [`gcra`] | the arithmetic of a rate with bursts and variable cost |
-//! | [`standing`] | the limits, what is left of them, and a denial |
+//! | [`plan`] | the rates and the number of running requests that hold together |
+//! | [`account`] | one account under its plan: what a request takes, and what is put right at its end |
+//! | [`standing`] | what is left of a plan, and a denial |
 //! | [`table`] | what is known of each user, bounded; and the permit of a running request |
-//! | [`fields`] | what a caller is told: `RateLimit`, `RateLimit-Policy`, `Retry-After` |
+//! | [`tokens`] | how many tokens a request is taken to use, before and after |
+//! | [`lines`] | in which order requests wait |
+//! | [`limiter`] | whether a request may go on: its user's limits, and those of all together |
+//! | [`fields`], [`vendor`] | what a caller is told: `RateLimit`, `Retry-After`, and the vendors' own |
 
+pub mod account;
+mod estimate_text;
 pub mod fields;
 pub mod gcra;
 pub mod identity;
 pub mod layer;
+pub mod ledger;
+pub mod limiter;
+pub mod lines;
+pub mod plan;
+pub mod settings;
 pub mod standing;
+mod tab;
 pub mod table;
+pub mod tokens;
+pub mod vendor;

@@ -1,36 +1,34 @@
-//! What a user may do, what it has left, and how it is turned away.
+//! What an account has left, and how it is turned away.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::gcra::{Rule, Tat};
+use super::account::{DeniedBy, Exhausted, Refusal, State};
+use super::plan::{Plan, Scope, Unit};
 
-/// What each user may do. An absent limit does not limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Requests per time.
-    pub rate: Option<Rule>,
-    /// Requests running at once, each until its answer's last byte.
-    pub concurrent: Option<u32>,
-}
-
-/// What a user has left of each limit, for the response headers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an account has left of each limit at a moment, for the response fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Of the rate, if there is one.
-    pub rate: Option<RateStanding>,
-    /// Of the concurrent requests, if they are limited.
-    pub concurrent: Option<ConcurrentStanding>,
+    plan: Arc<Plan>,
+    state: State,
+    now: u64,
+    /// After a denial, when to come back: no rate is told to be whole only after that.
+    back_after: Option<Duration>,
 }
 
 /// What is left of a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateStanding {
-    /// Requests per [`RateStanding::window`].
-    pub limit: u32,
+pub struct RateStanding<'a> {
+    /// Its name, of small letters and `-`.
+    pub name: &'a str,
+    /// What is counted.
+    pub unit: Unit,
+    /// How many per [`RateStanding::window`].
+    pub limit: u64,
     /// The period of the limit.
     pub window: Duration,
-    /// The requests that could be made at once.
+    /// How many could be had at once.
     pub remaining: u64,
     /// After an admission, the time until the quota is whole again; after a denial, no later than
     /// its `retry_after`.
@@ -46,72 +44,81 @@ pub struct ConcurrentStanding {
     pub remaining: u32,
 }
 
-/// Which limit turned a request away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DeniedBy {
-    /// Too many requests in the time.
-    Rate,
-    /// Too many requests running.
-    Concurrency,
-}
-
-impl DeniedBy {
-    /// The name in metrics and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Rate => "rate",
-            Self::Concurrency => "concurrency",
-        }
-    }
-}
-
-/// A request turned away. Nothing has been taken from the user's quota.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A request turned away. Nothing has been taken from anybody's quota.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
     /// The limit that is used up.
     pub by: DeniedBy,
     /// When to come back. Exact for a rate, a guess for concurrency.
     pub retry_after: Duration,
-    /// What the user has left.
-    pub standing: Standing,
+    /// How much later the next request like it could follow.
+    pub spacing: Duration,
+    /// What the account has left.
+    pub standing: Box<Standing>,
+    rule: Option<usize>,
 }
 
 // === impl Standing ===
 
 impl Standing {
-    /// The standing of a user with this TAT and so many requests running.
-    pub(super) fn of(limits: &Limits, tat: Tat, live: u32, now: u64) -> Self {
+    /// The standing of an account in this state.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>, state: State, now: u64) -> Self {
         Self {
-            rate: limits.rate.map(|rule| {
-                let quota = rule.quota(tat, now);
-                RateStanding {
-                    limit: rule.count(),
-                    window: rule.per(),
-                    remaining: quota.remaining,
-                    reset: quota.reset_after,
-                }
-            }),
-            concurrent: limits.concurrent.map(|limit| ConcurrentStanding {
-                limit,
-                remaining: limit.saturating_sub(live),
-            }),
+            plan,
+            state,
+            now,
+            back_after: None,
         }
+    }
+
+    /// Of each rate, in the order of the configuration.
+    pub fn rates(&self) -> impl Iterator<Item = RateStanding<'_>> {
+        let rules = self.plan.rules().iter().zip(self.state.tats);
+        rules.map(|(metered, tat)| {
+            let quota = metered.rule.quota(tat, self.now);
+            RateStanding {
+                name: &metered.name,
+                unit: metered.unit,
+                limit: metered.rule.count(),
+                window: metered.rule.per(),
+                remaining: quota.remaining,
+                reset: self
+                    .back_after
+                    .map_or(quota.reset_after, |back| back.min(quota.reset_after)),
+            }
+        })
+    }
+
+    /// Of the concurrent requests, if they are limited.
+    #[must_use]
+    pub fn concurrent(&self) -> Option<ConcurrentStanding> {
+        self.plan.concurrent().map(|limit| ConcurrentStanding {
+            limit,
+            remaining: limit.saturating_sub(self.state.live),
+        })
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.plan.scope()
     }
 }
 
 // === impl Denied ===
 
 impl Denied {
-    /// A denial that tells nobody to come back before the time its own fields name.
-    pub(super) fn new(by: DeniedBy, retry_after: Duration, mut standing: Standing) -> Self {
-        if let Some(rate) = &mut standing.rate {
-            rate.reset = rate.reset.min(retry_after);
-        }
+    /// What a refusal means to its caller.
+    #[must_use]
+    pub fn new(refusal: Refusal, mut standing: Standing) -> Self {
+        standing.back_after = Some(refusal.retry_after);
         Self {
-            by,
-            retry_after,
-            standing,
+            by: refusal.by,
+            retry_after: refusal.retry_after,
+            spacing: refusal.spacing,
+            standing: Box::new(standing),
+            rule: refusal.rule,
         }
     }
 }
@@ -119,19 +126,31 @@ impl Denied {
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = super::fields::retry_after(self.retry_after);
-        match (self.by, self.standing.rate, self.standing.concurrent) {
-            (DeniedBy::Rate, Some(rate), _) => write!(
+        let whose = match self.by.scope {
+            Scope::User => "this user's limit",
+            Scope::Total => "the limit of all users together",
+        };
+        match (self.by.what, self.standing.concurrent()) {
+            (Exhausted::Concurrency, Some(concurrent)) => write!(
                 f,
-                "this user's limit of {} requests per {:?} is used up; try again in {seconds} s",
-                rate.limit, rate.window
-            ),
-            (DeniedBy::Concurrency, _, Some(concurrent)) => write!(
-                f,
-                "this user's limit of {} concurrent requests is used up; try again when one has \
-                 ended, or in {seconds} s",
+                "{whose} of {} concurrent requests is used up; try again when one has ended, or in {seconds} s",
                 concurrent.limit
             ),
-            _ => write!(f, "this user's limit is used up; try again in {seconds} s"),
+            (Exhausted::Rate(unit), _) => {
+                let rate = self.rule.and_then(|index| self.standing.rates().nth(index));
+                let what = match unit {
+                    Unit::Requests => "requests",
+                    Unit::Tokens => "tokens",
+                };
+                match rate {
+                    Some(rate) => {
+                        write!(f, "{whose} of {} {what} per {:?}", rate.limit, rate.window)
+                    }
+                    None => f.write_str(whose),
+                }?;
+                write!(f, " is used up; try again in {seconds} s")
+            }
+            _ => write!(f, "{whose} is used up; try again in {seconds} s"),
         }
     }
 }

@@ -1,16 +1,16 @@
-//! The table of users: what each has used, within a bound that no crowd can move.
+//! The table of accounts: what each user has used, within a bound that no crowd can move.
 //!
 //! User ids come from outside, so there may be as many as somebody cares to invent. The table holds
 //! a fixed number. The question is who has to go when it is full, and the answer must not be worth
 //! anything to the one who fills it:
 //!
-//! - A user whose quota is whole and who has no request running is *idle*: its entry says no more
-//!   than no entry at all. Idle ones leave first, and lose nothing by it. A few entries are looked
+//! - A user whose quota is whole and who has no request running is *idle*: its account says no more
+//!   than no account at all. Idle ones leave first, and lose nothing by it. A few accounts are looked
 //!   at whenever a new user comes, so the table cleans itself at a constant cost and never stops to
 //!   do it. The search is bounded at the cap as well, so a flood of new names costs what any other
 //!   traffic costs.
 //! - A user with anything used is never evicted, so nobody gains a fresh quota by being pushed out.
-//! - When no room is found, new users share one entry in each part of the table, with the quota of
+//! - When no room is found, new users share one account in each part of the table, with the quota of
 //!   a single user among them. Turning them away instead would let a flood of invented names lock
 //!   out everybody who was not there before it; giving each a quota would be no limit at all.
 //!
@@ -19,18 +19,22 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::gcra::Answer;
+use super::account::{self, State};
+use super::gcra::Tat;
 use super::identity::UserKey;
-use super::standing::{Denied, DeniedBy, Limits, Standing};
-use shard::{Entry, Place, Shard};
+use super::plan::Plan;
+use super::standing::{Denied, Standing};
+use shard::{Place, Shard};
 
+mod busiest;
 mod shard;
 #[cfg(test)]
 mod tests;
+
+pub use busiest::Busy;
 
 /// The parts of the table, each with its own lock.
 pub const SHARDS: usize = 64;
@@ -38,8 +42,27 @@ pub const SHARDS: usize = 64;
 /// Users held unless configured otherwise: about 10 MB.
 pub const DEFAULT_MAX_USERS: usize = 100_000;
 
-/// What a caller over its number of concurrent requests is told: nobody knows when one will end.
-pub const CONCURRENCY_RETRY: Duration = Duration::from_secs(1);
+/// A user under one of the table's plans. The same user under another plan is another account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Account {
+    /// Who.
+    pub user: UserKey,
+    plan: u16,
+}
+
+impl Account {
+    /// The account of `user` under the plan of this number.
+    #[must_use]
+    pub const fn new(user: UserKey, plan: u16) -> Self {
+        Self { user, plan }
+    }
+
+    /// The number of its plan.
+    #[must_use]
+    pub fn plan(&self) -> usize {
+        usize::from(self.plan)
+    }
+}
 
 /// The table. Clones share it.
 #[derive(Clone)]
@@ -48,7 +71,7 @@ pub struct Table {
 }
 
 struct Inner {
-    limits: Limits,
+    plans: Vec<Arc<Plan>>,
     /// The origin of every moment in the table.
     epoch: Instant,
     shards: Vec<Mutex<Shard>>,
@@ -63,63 +86,84 @@ pub struct Admission {
     pub standing: Standing,
 }
 
-/// A place among a user's concurrent requests. Dropping it gives the place back; if the table is
-/// gone by then, there is nothing to give back to and nothing happens.
+/// A running request in its user's account. Dropping it counts the request as ended and leaves what was reserved for
+/// it charged; if the table is gone by then, nothing happens.
 #[must_use = "a dropped permit no longer counts as a running request"]
 pub struct Permit {
     table: Weak<Inner>,
-    user: UserKey,
+    account: Account,
     place: Place,
+    reserved: u64,
 }
 
 /// The state of the table, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Users with an entry, idle ones included.
+    /// Users with an account, idle ones included.
     pub users: usize,
-    /// Requests decided on a shared entry because the table was full, since its beginning.
+    /// Requests decided on a shared account because the table was full, since its beginning.
     pub crowded: u64,
 }
 
 impl Table {
     /// An empty table for up to about `max_users`, rounded up to a multiple of [`SHARDS`].
     ///
-    /// It takes memory as users come: at most 100 bytes for each. `now` becomes the origin of its
-    /// time; moments before it count as it.
+    /// It takes memory as users come: at most 100 bytes for each, and 24 more for every rate of a plan beyond the
+    /// first. `now` becomes the origin of its time; moments before it count as it.
     #[must_use]
-    pub fn new(limits: Limits, max_users: usize, now: Instant) -> Self {
+    pub fn new(plans: Vec<Arc<Plan>>, max_users: usize, now: Instant) -> Self {
         let capacity = max_users.div_ceil(SHARDS).max(1);
-        let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(capacity)));
+        let rates = plans.iter().map(|plan| plan.rules().len()).max();
+        let shard = || Mutex::new(Shard::new(capacity, plans.len(), rates.unwrap_or(0)));
         Self {
             inner: Arc::new(Inner {
-                limits,
                 epoch: now,
-                shards: shards.collect(),
+                shards: (0..SHARDS).map(|_| shard()).collect(),
+                plans,
             }),
         }
     }
 
-    /// Lets one request of `user` in, or turns it away.
-    pub fn admit(&self, user: UserKey, now: Instant) -> Result<Admission, Denied> {
-        let limits = &self.inner.limits;
-        let now = self.inner.micros(now);
-        let (place, decision) = self
-            .inner
-            .shard(&user)
-            .with(&user, now, |entry| decide(limits, entry, now));
-        let standing = decision?;
-        let permit = Permit {
-            table: Arc::downgrade(&self.inner),
-            user,
-            place,
-        };
-        Ok(Admission { permit, standing })
+    /// Lets one request in that will use about so many tokens, or turns it away.
+    pub fn admit(&self, account: Account, tokens: u64, now: Instant) -> Result<Admission, Denied> {
+        let plan = self.plan(account);
+        let now = self.micros(now);
+        let (place, (decision, state)) = self.inner.shard(&account).with(account, now, |state| {
+            let decision = account::decide(plan, state, tokens, now);
+            (decision, *state)
+        });
+        let standing = Standing::new(plan.clone(), state, now);
+        match decision {
+            Ok(()) => Ok(Admission {
+                permit: self.permit(account, place, tokens),
+                standing,
+            }),
+            Err(refusal) => Err(Denied::new(refusal, standing)),
+        }
     }
 
-    /// Looks at up to `steps` entries of every part and removes the idle ones. The table does this
+    /// Takes over what a shared store has said of an account, `tats` in microseconds of this table's origin, and
+    /// counts a request as running that the store has let in.
+    pub fn adopt(&self, account: Account, tats: &[Tat], tokens: u64, now: Instant) -> Permit {
+        let now = self.micros(now);
+        let mut shard = self.inner.shard(&account);
+        let (place, ()) = shard.with(account, now, account::enter);
+        // What is said of one user must not be held against the crowd.
+        if place == Place::Own {
+            shard.change(account, place, |state| {
+                for (known, told) in state.tats.iter_mut().zip(tats) {
+                    *known = *told;
+                }
+            });
+        }
+        drop(shard);
+        self.permit(account, place, tokens)
+    }
+
+    /// Looks at up to `steps` accounts of every part and removes the idle ones. The table does this
     /// by itself as users come; call it now and then to give memory back when none do.
     pub fn sweep(&self, now: Instant, steps: usize) {
-        let now = self.inner.micros(now);
+        let now = self.micros(now);
         for shard in &self.inner.shards {
             lock(shard).sweep(now, steps);
         }
@@ -137,31 +181,33 @@ impl Table {
             }
         })
     }
-}
 
-/// Decides on one request of a user and takes what it needs.
-///
-/// Concurrency first, since it is only looked at: a request that the rate then turns away has
-/// taken nothing, and neither has one that never came to the rate.
-fn decide(limits: &Limits, entry: &mut Entry, now: u64) -> Result<Standing, Denied> {
-    let denied = |by, retry_after, entry: &Entry| {
-        let standing = Standing::of(limits, entry.tat(), entry.live(), now);
-        Err(Denied::new(by, retry_after, standing))
-    };
-    if limits.concurrent.is_some_and(|limit| entry.live() >= limit) {
-        return denied(DeniedBy::Concurrency, CONCURRENCY_RETRY, entry);
+    /// Its plans, by their numbers.
+    #[must_use]
+    pub fn plans(&self) -> &[Arc<Plan>] {
+        &self.inner.plans
     }
-    if let Some(rule) = &limits.rate {
-        let mut tat = entry.tat();
-        match rule.check(&mut tat, now, 1).answer {
-            Answer::Admitted => entry.set_tat(tat),
-            Answer::RetryAfter(wait) => return denied(DeniedBy::Rate, wait, entry),
-            // Cannot be, as every burst holds at least one request.
-            Answer::TooCostly => return denied(DeniedBy::Rate, rule.per(), entry),
+
+    /// The plan of an account.
+    #[must_use]
+    pub fn plan(&self, account: Account) -> &Arc<Plan> {
+        &self.inner.plans[account.plan()]
+    }
+
+    /// A moment in microseconds since the table's origin.
+    #[must_use]
+    pub fn micros(&self, now: Instant) -> u64 {
+        self.inner.micros(now)
+    }
+
+    fn permit(&self, account: Account, place: Place, reserved: u64) -> Permit {
+        Permit {
+            table: Arc::downgrade(&self.inner),
+            account,
+            place,
+            reserved,
         }
     }
-    entry.enter();
-    Ok(Standing::of(limits, entry.tat(), entry.live(), now))
 }
 
 // === impl Inner ===
@@ -172,9 +218,9 @@ impl Inner {
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn shard(&self, user: &UserKey) -> MutexGuard<'_, Shard> {
+    fn shard(&self, account: &Account) -> MutexGuard<'_, Shard> {
         // The key is a hash, so that any of its bytes spreads users evenly.
-        let index = usize::from(user.as_bytes()[15]) % SHARDS;
+        let index = usize::from(account.user.as_bytes()[15]) % SHARDS;
         lock(&self.shards[index])
     }
 }
@@ -187,17 +233,46 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table")
-            .field("limits", &self.inner.limits)
+            .field("plans", &self.inner.plans)
             .finish_non_exhaustive()
     }
 }
 
 // === impl Permit ===
 
+impl Permit {
+    /// Charges what the request has really used in the place of what was reserved, and counts it as ended.
+    pub fn settle(self, used: u64, now: Instant) {
+        if used == self.reserved {
+            return;
+        }
+        if let Some(table) = self.table.upgrade() {
+            let (plan, now) = (&table.plans[self.account.plan()], table.micros(now));
+            table
+                .shard(&self.account)
+                .change(self.account, self.place, |state| {
+                    account::settle(plan, state, self.reserved, used, now);
+                });
+        }
+    }
+
+    /// Gives everything back: the request was not let in after all.
+    pub fn undo(self) {
+        if let Some(table) = self.table.upgrade() {
+            let plan = &table.plans[self.account.plan()];
+            table
+                .shard(&self.account)
+                .change(self.account, self.place, |state| {
+                    account::give_back(plan, state, self.reserved);
+                });
+        }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(table) = self.table.upgrade() {
-            table.shard(&self.user).leave(&self.user, self.place);
+            table.shard(&self.account).leave(self.account, self.place);
         }
     }
 }
@@ -205,7 +280,7 @@ impl Drop for Permit {
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit")
-            .field("user", &self.user)
+            .field("user", &self.account.user)
             .finish_non_exhaustive()
     }
 }

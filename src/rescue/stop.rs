@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use crate::{
     attempt::{Cause, Failure},
     auth::Stranger,
-    dialect::ErrorKind,
+    dialect::{ErrorKind, Vendor},
     limit::layer::OverLimit,
     payload::PayloadError,
     retry::triage::Class,
@@ -86,10 +86,15 @@ impl Stop {
                 ErrorKind::NotFound,
                 Outcome::Rejected,
             ),
-            Self::Payload(PayloadError::Stalled) => told(
+            Self::Payload(PayloadError::Stalled | PayloadError::Late) => told(
                 StatusCode::REQUEST_TIMEOUT,
                 ErrorKind::Timeout,
                 Outcome::Rejected,
+            ),
+            Self::Payload(PayloadError::Left) => told(
+                StatusCode::BAD_REQUEST,
+                ErrorKind::Invalid,
+                Outcome::Abandoned,
             ),
             Self::Payload(PayloadError::Broken(_)) => told(
                 StatusCode::BAD_REQUEST,
@@ -103,7 +108,7 @@ impl Stop {
             ),
             Self::Failed(failure) => {
                 let (status, kind) = status_of(failure);
-                told(status, kind, Outcome::Failed)
+                told(status, kind, outcome_of(failure))
             }
             Self::Stopping => told(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -119,12 +124,16 @@ impl Stop {
     }
 
     /// Fields beside the body.
-    pub(super) fn fields(&self, headers: &mut HeaderMap) {
+    pub(super) fn fields(&self, vendor: Vendor, headers: &mut HeaderMap) {
         match self {
-            Self::OverLimit(over) => over.fields(headers),
+            Self::OverLimit(over) => over.fields(vendor, headers),
             // Our own retries are over: the SDK above must not multiply them.
             Self::Failed(failure) => {
                 headers.insert("x-should-retry", HeaderValue::from_static("false"));
+                if failure.verdict.class == Class::Abandoned {
+                    // The rest of its body may still follow.
+                    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 if let Cause::Refused(refused) = failure.cause {
                     headers.insert(
                         header::RETRY_AFTER,
@@ -158,11 +167,20 @@ impl Stop {
     }
 }
 
+fn outcome_of(failure: &Failure) -> Outcome {
+    match failure.cause {
+        Cause::Send(SendErrorKind::UploadLate) => Outcome::Rejected,
+        _ if failure.verdict.class == Class::Abandoned => Outcome::Abandoned,
+        _ => Outcome::Failed,
+    }
+}
+
 fn status_of(failure: &Failure) -> (StatusCode, ErrorKind) {
     match failure.cause {
         Cause::FirstByte(_) | Cause::Deadline | Cause::Send(SendErrorKind::ConnectTimeout) => {
             (StatusCode::GATEWAY_TIMEOUT, ErrorKind::Timeout)
         }
+        Cause::Send(SendErrorKind::UploadLate) => (StatusCode::REQUEST_TIMEOUT, ErrorKind::Timeout),
         Cause::Refused(_) | Cause::LeftAlone => {
             (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded)
         }

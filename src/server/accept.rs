@@ -1,8 +1,8 @@
 //! The acceptor: takes connections from the listeners and hands them to the workers.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{Fleet, Lifecycle, Limits, Listener, Stage, listener::Accepted};
@@ -16,10 +16,22 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 61\r\n\
 retry-after: 1\r\nconnection: close\r\n\r\nsurgetank has reached its connection limit; try again shortly";
 
-/// A listener failed in a way that waiting does not mend.
+/// No caller can be taken any more, or from the beginning.
 #[derive(Debug, thiserror::Error)]
-#[error("accepting connections failed: {0}")]
-pub struct AcceptError(#[from] io::Error);
+pub enum AcceptError {
+    /// A listener failed in a way that waiting does not mend.
+    #[error("no more connections can be accepted on {listener}: {error}")]
+    Broken {
+        /// Its address.
+        listener: String,
+        /// What the system says.
+        #[source]
+        error: io::Error,
+    },
+    /// The listeners cannot speak TLS.
+    #[error("TLS could not be set up for the listeners: {0}")]
+    Tls(#[from] rustls::Error),
+}
 
 /// Accepts on all listeners until the process drains, then closes them.
 ///
@@ -31,13 +43,14 @@ pub async fn serve(
     limits: &Arc<Limits>,
     lifecycle: &Lifecycle,
 ) -> Result<(), AcceptError> {
-    let accepting = join_all(
+    // The first that fails ends all: half a proxy would look like a whole one to whoever checks the other half.
+    let accepting = try_join_all(
         listeners
             .iter()
             .map(|listener| accept_on(listener, fleet, limits)),
     );
     tokio::select! {
-        results = accepting => return results.into_iter().collect(),
+        accepted = accepting => return accepted.map(drop),
         () = lifecycle.reached(Stage::Draining) => {}
     }
     close(listeners, fleet).await;
@@ -62,7 +75,11 @@ async fn close(listeners: Vec<Listener>, fleet: &Fleet) {
     }
 }
 
-async fn accept_on(listener: &Listener, fleet: &Fleet, limits: &Limits) -> Result<(), AcceptError> {
+async fn accept_on(
+    listener: &Listener,
+    fleet: &Fleet,
+    limits: &Limits,
+) -> Result<Infallible, AcceptError> {
     let mut told = false;
     loop {
         match listener.accept().await {
@@ -78,26 +95,43 @@ async fn accept_on(listener: &Listener, fleet: &Fleet, limits: &Limits) -> Resul
                 }
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                return Err(AcceptError::Broken {
+                    listener: listener.to_string(),
+                    error,
+                });
+            }
         }
     }
 }
 
-/// The connection was gone before we took it: the next one may be fine.
+/// The connection was gone before we took it: the next one may be fine. What the network did to it comes
+/// out of accept(2), whose manual asks to treat these like "try again".
 pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-            | io::ErrorKind::InvalidInput // TCP_NODELAY on a socket that is already gone
-            | io::ErrorKind::NotConnected
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::ECONNRESET
+                | libc::EINTR
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::ENONET
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+                | libc::EPROTO
+                | libc::ETIMEDOUT
+        )
     )
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {
-    // EMFILE, ENFILE, ENOBUFS, ENOMEM have no stable `ErrorKind`.
-    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
 }
 
 async fn turn_away(accepted: Accepted) {
@@ -113,7 +147,33 @@ async fn turn_away(accepted: Accepted) {
 
 #[cfg(test)]
 mod tests {
-    use super::FULL;
+    use super::*;
+
+    #[test]
+    fn only_a_broken_listener_ends_accepting() {
+        let of_one = |code| is_of_one_connection(&io::Error::from_raw_os_error(code));
+        let exhausted = |code| is_exhaustion(&io::Error::from_raw_os_error(code));
+        // As accept(2) names them.
+        for code in [
+            libc::ENETDOWN,
+            libc::EPROTO,
+            libc::ENOPROTOOPT,
+            libc::EHOSTDOWN,
+            libc::ENONET,
+            libc::EHOSTUNREACH,
+            libc::EOPNOTSUPP,
+            libc::ENETUNREACH,
+            libc::ECONNABORTED,
+        ] {
+            assert!(of_one(code) && !exhausted(code), "{code}");
+        }
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+            assert!(exhausted(code) && !of_one(code), "{code}");
+        }
+        for code in [libc::EBADF, libc::EINVAL, libc::ENOTSOCK, libc::EFAULT] {
+            assert!(!exhausted(code) && !of_one(code), "{code}");
+        }
+    }
 
     #[test]
     fn the_full_answer_declares_its_own_length() {

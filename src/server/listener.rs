@@ -2,9 +2,12 @@
 //! must leave the acceptor's runtime before a worker's runtime can take it over.
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
-    os::unix::fs::FileTypeExt as _,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::FileTypeExt as _,
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -120,8 +123,9 @@ impl Listener {
         match &self.bound {
             Bound::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
-                // Tokens are small writes: without this, Nagle would hold them back for an ACK.
-                stream.set_nodelay(true)?;
+                // Tokens are small writes: without this, Nagle would hold them back for an ACK. Refused
+                // only by a socket that is already gone, whose worker will see that.
+                let _ = stream.set_nodelay(true);
                 Ok(Accepted::Tcp(stream.into_std()?, peer, self.tls.clone()))
             }
             Bound::Unix(socket, _) => Ok(Accepted::Unix(socket.accept().await?.0.into_std()?)),
@@ -139,6 +143,28 @@ impl Listener {
                 drop(file);
                 Ok(closing::close_unix(&socket.into_std()?))
             }
+        }
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.bound {
+            Bound::Tcp(_) => match self.tcp_addr() {
+                Some(addr) => write!(f, "{addr}"),
+                None => f.write_str("a TCP port"),
+            },
+            Bound::Unix(_, file) => write!(f, "unix:{}", file.0.display()),
+        }
+    }
+}
+
+/// For options of the socket that are not set here.
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.bound {
+            Bound::Tcp(socket) => socket.as_fd(),
+            Bound::Unix(socket, _) => socket.as_fd(),
         }
     }
 }

@@ -29,14 +29,14 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    attempt::{Answer, Attempted, Cause, Failure},
+    attempt::{Answer, Attempted, Cause, Failure, verdict_of},
     body::Body,
     budget::{Budget, Reservation},
     call::{Attempt, Call},
-    dialect::{ErrorKind, ErrorSignal},
+    dialect::{Endpoint, ErrorKind, ErrorSignal},
     retry::{
         hints,
-        triage::{Outcome, Signal, Transport, triage},
+        triage::{Class, Outcome, Signal, Transport, triage},
     },
     server::Lifecycle,
     telemetry::Metrics,
@@ -82,7 +82,9 @@ where
     type Future = BoxFuture<'static, Attempted>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.inner.poll_ready(cx).map_err(|error| not_sent(&error))
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| not_sent(error.kind()))
     }
 
     fn call(&mut self, attempt: Attempt) -> Self::Future {
@@ -99,20 +101,22 @@ where
         let sending = self.inner.call(attempt);
         Box::pin(async move {
             let judged = judge(sending, call, &upstream, upload, &with, started).await;
-            let time = started.elapsed().as_secs_f64();
-            with.metrics
-                .first_byte_seconds
-                .with_label_values(&[upstream.name.as_ref(), lane.label().as_str()])
-                .observe(time);
+            // An error comes quickly, or not at all: neither tells how long an answer takes.
+            if verdict_of(&judged).class == Class::Served {
+                with.metrics
+                    .first_byte_seconds
+                    .with_label_values(&[upstream.name.as_ref(), lane.label().as_str()])
+                    .observe(started.elapsed().as_secs_f64());
+            }
             judged
         })
     }
 }
 
-fn not_sent(error: &SendError) -> Failure {
+fn not_sent(kind: SendErrorKind) -> Failure {
     Failure {
-        verdict: triage(&error.kind().outcome()),
-        cause: Cause::Send(error.kind()),
+        verdict: triage(&kind.outcome()),
+        cause: Cause::Send(kind),
     }
 }
 
@@ -171,10 +175,16 @@ async fn judge(
             let sent = upload
                 .wait_for(sending, limit, call.deadline.answer_by())
                 .await;
-            sent.ok_or_else(|| timer.failure())?
+            sent.ok_or_else(|| {
+                if upload.waits_for_caller() {
+                    not_sent(SendErrorKind::UploadLate)
+                } else {
+                    timer.failure()
+                }
+            })?
         }
     };
-    let response = response.map_err(|error| not_sent(&error))?;
+    let response = response.map_err(|error| not_sent(error.kind()))?;
     let total = upstream.timeouts.total;
     let patience = Patience {
         idle: upstream.timeouts.idle,
@@ -197,17 +207,13 @@ async fn judge(
     let (mut parts, body) = response.into_parts();
     if parts.status.is_informational() {
         // A switch of protocols that nobody asked for: `Upgrade` is never forwarded.
-        let kind = SendErrorKind::Malformed;
-        return Err(Failure {
-            verdict: triage(&kind.outcome()),
-            cause: Cause::Send(kind),
-        });
+        return Err(not_sent(SendErrorKind::Malformed));
     }
     forward::clean_response(&mut parts.headers);
     judging.call.journal().upstream_status = Some(parts.status.as_u16());
     if parts.status.is_client_error() || parts.status.is_server_error() {
         judging.error_status(parts, body).await
-    } else if parts.status == StatusCode::OK && inspect::is(&parts.headers, "text/event-stream") {
+    } else if parts.status == StatusCode::OK && judging.should_be_peeked(&parts) {
         judging.stream(parts, body).await
     } else if parts.status == StatusCode::OK && judging.should_be_whole(&parts, &body) {
         judging.whole(parts, body).await
@@ -257,6 +263,14 @@ impl Judging<'_> {
             self.with.lifecycle.clone(),
             self.call.clone(),
         )
+    }
+
+    /// Whether this is a stream that an answer is generated in. Others, such as a channel for notices, may be
+    /// silent for hours before their first event, and what an error in them would look like is not known.
+    fn should_be_peeked(&self, parts: &Parts) -> bool {
+        !matches!(self.call.dialect.endpoint(), Endpoint::Other)
+            && self.call.method != http::Method::HEAD
+            && inspect::is(&parts.headers, "text/event-stream")
     }
 
     async fn error_status(&self, parts: Parts, mut body: Incoming) -> Attempted {

@@ -66,6 +66,12 @@ pub struct Relay {
     last_piece: Instant,
     /// The time between pieces, for the operator.
     gaps: Option<ChunkTimes>,
+    /// Since when the upstream is waited for. While the caller does not read, nobody waits.
+    silent_since: Option<Instant>,
+    /// How often a sign of life goes into a silent stream; none for what is no stream of a known kind.
+    keepalive: Option<Duration>,
+    /// When the latest was due.
+    spoke: Instant,
     timer: Pin<Box<Sleep>>,
     lifecycle: Lifecycle,
     call: Arc<Call>,
@@ -79,6 +85,14 @@ enum State {
     /// The error event is out; aborts at the next poll.
     Aborting(BodyError),
     Ended,
+}
+
+/// What the timer has fired for.
+enum Due {
+    /// The stream is given up.
+    End(BodyError),
+    /// This is said, so that nobody else gives it up.
+    SignOfLife(Bytes),
 }
 
 impl Relay {
@@ -96,8 +110,10 @@ impl Relay {
     ) -> Self {
         let now = Instant::now();
         let may_mark = call.route.policy.answers.on_truncated != OnTruncated::Ignore;
+        let keepalive = watch.as_ref().and_then(|_| call.keepalive());
+        let first_look = keepalive.unwrap_or(patience.idle).min(patience.idle);
         let timer = Box::pin(tokio::time::sleep_until(
-            patience.end_by.min(now + patience.idle),
+            patience.end_by.min(now + first_look),
         ));
         Self {
             upstream,
@@ -110,6 +126,9 @@ impl Relay {
             patience,
             last_piece: now,
             gaps: None,
+            silent_since: None,
+            keepalive,
+            spoke: now,
             timer,
             lifecycle,
             call,
@@ -184,23 +203,35 @@ impl Relay {
         }
     }
 
-    /// Whether the silence or the whole request has lasted too long; re-arms the timer otherwise.
-    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+    /// Waits until the silence or the whole request has lasted too long, or until the caller should hear something.
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
+        let since = *self.silent_since.get_or_insert_with(Instant::now);
         loop {
             ready!(self.timer.as_mut().poll(cx));
             let now = Instant::now();
             if now >= self.patience.end_by {
-                return Poll::Ready(BodyError::Deadline(self.patience.total));
+                return Poll::Ready(Due::End(BodyError::Deadline(self.patience.total)));
             }
-            let silent_until = self.last_piece + self.patience.idle;
-            if now >= silent_until {
-                return Poll::Ready(BodyError::Idle(self.patience.idle));
+            let ends = since + self.patience.idle;
+            if now >= ends {
+                return Poll::Ready(Due::End(BodyError::Idle(self.patience.idle)));
             }
-            // One timer for the whole stream: pieces only note their time, and the timer follows
-            // when it fires.
-            self.timer
-                .as_mut()
-                .reset(silent_until.min(self.patience.end_by));
+            let speaks = self.keepalive.map(|every| since.max(self.spoke) + every);
+            let speaks = speaks.unwrap_or(ends);
+            if now < speaks {
+                // One timer for the whole stream: pieces do not touch it, and it follows when it fires.
+                let first = ends.min(speaks).min(self.patience.end_by);
+                self.timer.as_mut().reset(first);
+                continue;
+            }
+            self.spoke = now;
+            match &self.watch {
+                Some(watch) if watch.can_take_an_event() => {
+                    let sign = keepalive::sign_of_life(self.call.dialect, watch.has_ids());
+                    return Poll::Ready(Due::SignOfLife(sign));
+                }
+                _ => {} // Inside an event nothing can be said; the next look comes later.
+            }
         }
     }
 
@@ -213,12 +244,12 @@ impl Relay {
             return self.break_off(BodyError::Stopping);
         }
         let Poll::Ready(next) = Pin::new(&mut self.upstream).poll_frame(cx) else {
-            let overdue = ready!(self.poll_overdue(cx));
-            // An upstream that lingers after its own end takes nothing away.
-            if is_over {
-                return self.end();
-            }
-            return self.break_off(overdue);
+            return match ready!(self.poll_due(cx)) {
+                Due::SignOfLife(sign) => Poll::Ready(Some(Ok(Frame::data(sign)))),
+                // An upstream that lingers after its own end takes nothing away.
+                Due::End(_) if is_over => self.end(),
+                Due::End(overdue) => self.break_off(overdue),
+            };
         };
         match next {
             Some(Ok(frame)) => {
@@ -228,6 +259,7 @@ impl Relay {
                     gaps.observe(gap.as_secs_f64());
                 }
                 self.last_piece = now;
+                self.silent_since = None;
                 Poll::Ready(Some(Ok(match frame.into_data() {
                     Ok(data) => {
                         self.see(&data);

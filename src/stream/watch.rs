@@ -6,7 +6,7 @@ use super::{
     coding::{Coding, Decoder},
     sse::{Frame, FrameKind, Framer},
 };
-use crate::dialect::{self, Dialect, Ending, Endpoint, Meaning, Reading};
+use crate::dialect::{self, Dialect, Ending, Meaning, Reading};
 
 /// The longest event that is looked at. Longer ones pass unread; the watch then no longer knows
 /// whether the answer is complete until the next event tells it.
@@ -23,6 +23,8 @@ pub struct Watch {
     /// Bytes of the frames that were looked at.
     position: u64,
     cut: Option<CutAt>,
+    /// An `id` was among its fields.
+    has_ids: bool,
     /// The latest event was too long to be looked at; it may have been the last one.
     unread: bool,
 }
@@ -49,6 +51,7 @@ impl Watch {
             events: 0,
             position: 0,
             cut: None,
+            has_ids: false,
             unread: false,
         }
     }
@@ -92,6 +95,7 @@ impl Watch {
             || (self.unread && !matches!(kind, FrameKind::Event(_)));
         let meaning = match kind {
             FrameKind::Event(event) => {
+                self.has_ids |= event.has_id();
                 let meaning = dialect::meaning(self.dialect, event);
                 self.ending.observe(event, &meaning);
                 self.note_cut(start, &meaning);
@@ -99,9 +103,12 @@ impl Watch {
             }
             // Too long to be looked at, and so certainly not an error.
             FrameKind::Oversize => Meaning::Other,
-            FrameKind::Comment | FrameKind::Fields | FrameKind::Blank | FrameKind::Skipped => {
+            // One of them may be an `id`.
+            FrameKind::Fields => {
+                self.has_ids = true;
                 return None;
             }
+            FrameKind::Comment | FrameKind::Blank | FrameKind::Skipped => return None,
         };
         self.events += 1;
         Some(meaning)
@@ -137,19 +144,16 @@ impl Watch {
     /// its end; or the vendor itself has said that it failed, which is an end too.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.unread || self.is_blind() || self.has_told_failure() || self.ending.is_complete()
+        self.unread
+            || self.is_blind()
+            || self.ending.has_told_failure()
+            || self.ending.is_complete()
     }
 
     /// Whether the stream's own words say that it is over, so that a broken connection takes nothing away.
     #[must_use]
     pub fn has_said_its_end(&self) -> bool {
-        self.has_told_failure() || self.ending.has_said_its_end()
-    }
-
-    /// Whether the vendor has reported a failure in a form that every SDK raises. Some swallow the documented error
-    /// event of Responses, so there only the stream's own end counts.
-    fn has_told_failure(&self) -> bool {
-        self.dialect.endpoint() != Endpoint::Responses && self.ending.has_failed()
+        self.ending.has_told_failure() || self.ending.has_said_its_end()
     }
 
     /// What the answer has told of itself so far.
@@ -162,6 +166,12 @@ impl Watch {
     #[must_use]
     pub fn can_take_an_event(&self) -> bool {
         self.decoder.is_identity() && self.framer.at_boundary()
+    }
+
+    /// Whether an `id` may have been among the stream's fields.
+    #[must_use]
+    pub fn has_ids(&self) -> bool {
+        self.has_ids
     }
 
     /// The number that the next event would carry where events are numbered.

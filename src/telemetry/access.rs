@@ -139,6 +139,11 @@ impl Report {
         self.status = Some(status);
     }
 
+    /// The answer has no body on the wire, whatever its message holds: hyper will not ask for it.
+    pub fn ends_with_its_head(&mut self) {
+        self.finished = true;
+    }
+
     fn final_outcome(&self) -> Outcome {
         // An answer that was begun before it was there finds out later what it means.
         let known_late = self.call.get().and_then(|call| call.journal().outcome);
@@ -363,7 +368,7 @@ impl Observed {
     /// Watches `body`. A body that has no bytes counts as ended at once: hyper does not poll it.
     #[must_use]
     pub fn new(body: Body, mut report: Report) -> Self {
-        report.finished = http_body::Body::is_end_stream(&body);
+        report.finished |= http_body::Body::is_end_stream(&body);
         Self { body, report }
     }
 }

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
+use super::json_lines::JsonLines;
 use crate::config::LogFormat;
 
 /// Without a filter of the operator's, our own words are enough: hyper and rustls speak of every
@@ -27,14 +28,7 @@ pub fn start(format: LogFormat, filter: Option<&str>) -> anyhow::Result<()> {
     };
     let registry = tracing_subscriber::registry().with(filter);
     let started = if as_json {
-        registry
-            .with(
-                fmt::layer()
-                    .json()
-                    .flatten_event(true)
-                    .with_writer(std::io::stderr),
-            )
-            .try_init()
+        registry.with(JsonLines).try_init()
     } else {
         let colours = std::io::stderr().is_terminal();
         registry

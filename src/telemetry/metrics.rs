@@ -167,7 +167,7 @@ impl Metrics {
             )?,
             first_byte_seconds: add.histograms(
                 "surgetank_first_byte_seconds",
-                "From sending an attempt to the first byte of its answer (of a stream: until it may leave, with its first content).",
+                "From sending an attempt to the first byte of an answer that served (of a stream: until it may leave, with its first content).",
                 &["upstream", "lane"],
                 FIRST_BYTE_BUCKETS,
             )?,

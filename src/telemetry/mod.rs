@@ -5,6 +5,7 @@
 
 mod access;
 mod families;
+mod json_lines;
 pub mod labels;
 pub mod lanes;
 pub mod logs;

@@ -1,6 +1,6 @@
 //! Spans in the words of OpenTelemetry, sent over OTLP/HTTP.
 //!
-//! The names of attributes are those of the semantic conventions: HTTP, and GenAI for what a model was
+//! The names of attributes are those of the semantic conventions: HTTP, and generative AI for what a model was
 //! asked and what it cost. What the conventions have no name for begins with `surgetank.`. Neither a
 //! prompt, an answer, a path, a user nor a credential is among them.
 //!
@@ -21,8 +21,7 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as 
 use opentelemetry_sdk::{
     Resource,
     trace::{
-        BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks,
-        SpanProcessor as _,
+        BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor as _,
     },
 };
 use rand::Rng as _;
@@ -56,7 +55,10 @@ impl Exporter {
         endpoint: &str,
         tls: &Arc<rustls::ClientConfig>,
     ) -> Result<Self, TracesError> {
-        let (url, tls) = (format!("{}/v1/traces", endpoint.trim_end_matches('/')), tls.clone());
+        let (url, tls) = (
+            format!("{}/v1/traces", endpoint.trim_end_matches('/')),
+            tls.clone(),
+        );
         // The blocking client has a runtime inside and may be made in no other; the caller may be in one.
         let making = std::thread::spawn(move || exporter(&url, &tls));
         let exporter = making
@@ -182,7 +184,7 @@ impl Clock {
     }
 }
 
-/// `{operation} {model}` for a generation, as the GenAI conventions have it; else the method.
+/// `{operation} {model}` for a generation, as the conventions for generative AI have it; else the method.
 fn name(told: &Told<'_>) -> String {
     let Some((call, _)) = told.call else {
         return "rejected".to_owned();
@@ -230,7 +232,10 @@ fn asked(list: &mut List, told: &Told<'_>, call: &Call) {
     };
     list.text("gen_ai.provider.name", provider);
     list.some("gen_ai.request.model", told.model.map(str::to_owned));
-    let most = call.ask.max_output.and_then(|most| i64::try_from(most).ok());
+    let most = call
+        .ask
+        .max_output
+        .and_then(|most| i64::try_from(most).ok());
     list.some("gen_ai.request.max_tokens", most);
 }
 
@@ -246,7 +251,10 @@ fn happened(list: &mut List, journal: &Journal) {
     }
     if let Some(finish) = journal.answer.finish {
         let reasons = vec![StringValue::from(finish.as_str())];
-        list.some("gen_ai.response.finish_reasons", Some(Value::Array(reasons.into())));
+        list.some(
+            "gen_ai.response.finish_reasons",
+            Some(Value::Array(reasons.into())),
+        );
     }
     if let Some(used) = &journal.used {
         list.number("gen_ai.usage.input_tokens", used.input);

@@ -75,7 +75,10 @@ mod tests {
     fn of(fields: &[&str]) -> Option<TraceParent> {
         let mut headers = HeaderMap::new();
         for field in fields {
-            headers.append("traceparent", HeaderValue::from_str(field).expect("a value"));
+            headers.append(
+                "traceparent",
+                HeaderValue::from_str(field).expect("a value"),
+            );
         }
         TraceParent::of(&headers)
     }

@@ -2,7 +2,11 @@
 
 use std::io;
 
-use crate::retry::triage::{Outcome, Transport};
+use crate::{
+    body::BodyError,
+    payload::PayloadError,
+    retry::triage::{Outcome, Transport},
+};
 
 /// A request ended without an answer's head.
 ///
@@ -31,6 +35,8 @@ pub enum SendErrorKind {
     Malformed,
     /// The body could not be sent a second time, or the caller's own upload broke.
     Spent,
+    /// The caller's own upload stopped, or went on for longer than its time.
+    UploadLate,
 }
 
 impl SendErrorKind {
@@ -51,6 +57,7 @@ impl SendErrorKind {
             Self::Reset => "the upstream closed the connection instead of answering",
             Self::Malformed => "the upstream's answer is not valid HTTP",
             Self::Spent => "the request's body could not be sent",
+            Self::UploadLate => "the request's body did not arrive in time",
         }
     }
 
@@ -64,7 +71,7 @@ impl SendErrorKind {
             Self::Reset => Transport::Reset,
             Self::Malformed => Transport::Malformed,
             // Only a body that comes from the caller can fail to be sent.
-            Self::Spent => return Outcome::CallerLeft,
+            Self::Spent | Self::UploadLate => return Outcome::CallerLeft,
         })
     }
 }
@@ -102,6 +109,9 @@ fn connect_kind(error: &hyper_util::client::legacy::Error) -> SendErrorKind {
 }
 
 fn exchange_kind(error: &hyper_util::client::legacy::Error, reused: bool) -> SendErrorKind {
+    if let Some(BodyError::Caller(PayloadError::Stalled | PayloadError::Late)) = find(error) {
+        return SendErrorKind::UploadLate;
+    }
     let Some(error) = find::<hyper::Error>(error) else {
         return SendErrorKind::Reset;
     };

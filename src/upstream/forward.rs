@@ -8,6 +8,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header, uri::PathAndQuery};
 
+use http_body::Body as _;
+
 use super::Upstream;
 use crate::{
     body::{self, Body},
@@ -55,11 +57,16 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
         ..
     } = attempt;
     let replaced = replaced_body(attempt);
-    let headers = request_headers(call, upstream, replaced.as_ref());
+    let mut headers = request_headers(call, upstream, replaced.as_ref());
     let body = match replaced {
         Some(bytes) => body::full(bytes),
         None => call.payload.send()?,
     };
+    if !upstream.http2 && needs_chunks(&headers, &body) {
+        // hyper does so by itself, but for methods that seldom have a body: there it would leave it out.
+        let chunked = HeaderValue::from_static("chunked");
+        headers.insert(header::TRANSFER_ENCODING, chunked);
+    }
     let body = match upload {
         Some(upload) => upload.watch(body),
         None => body,
@@ -77,6 +84,12 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
     Some(request)
 }
 
+fn needs_chunks(headers: &HeaderMap, body: &Body) -> bool {
+    !body.is_end_stream()
+        && body.size_hint().exact().is_none()
+        && !headers.contains_key(header::CONTENT_LENGTH)
+}
+
 /// The body where it is not the caller's own: that of a sequel, and either with the upstream's own model
 /// in it, where it names one and the request has one.
 fn replaced_body(attempt: &Attempt) -> Option<Bytes> {
@@ -87,10 +100,10 @@ fn replaced_body(attempt: &Attempt) -> Option<Bytes> {
     };
     // What a sequel changes may stand before the model, and moves it.
     let (bytes, span) = match &own {
-        Some(body) => (body, Ask::read(call.dialect, body).model_span),
+        Some(body) => (body.clone(), Ask::read(call.dialect, body).model_span),
         None => (call.payload.bytes()?, call.ask.model_span.clone()),
     };
-    span.and_then(|span| dialect::ask::replace_model(bytes, span, model))
+    span.and_then(|span| dialect::ask::replace_model(&bytes, span, model))
         .map(Into::into)
         .or(own)
 }
@@ -123,7 +136,13 @@ fn request_headers(call: &Call, upstream: &Upstream, replaced: Option<&Bytes>) -
             || (own_credential && is_credential(name))
             || (*name == header::CONTENT_LENGTH
                 && (replaced.is_some() || call.payload.has_trailers()));
-        if !dropped {
+        if dropped {
+            continue;
+        }
+        if *name == header::CONTENT_LENGTH {
+            // HTTP/2 lets it stand twice with one value; to the upstream it is said once.
+            headers.insert(name.clone(), value.clone());
+        } else {
             headers.append(name.clone(), value.clone());
         }
     }

@@ -40,6 +40,13 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 /// Idle connections kept for one upstream on one core.
 const POOL_SIZE: usize = 128;
 
+/// How often an HTTP/2 connection with live streams is asked for a sign of life: one that has died without
+/// a word would take all of them, and every new one, with it until their own timers ran out.
+const H2_PING_EVERY: Duration = Duration::from_secs(10);
+
+/// How long the sign of life may take.
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The head of an upstream's answer.
 const MAX_HEAD: usize = 64 * 1024;
 
@@ -199,6 +206,8 @@ fn client(upstream: &Upstream, tls: &Arc<rustls::ClientConfig>) -> HttpClient {
         .http1_preserve_header_case(true)
         .http1_max_buf_size(MAX_HEAD)
         .http2_only(upstream.http2)
+        .http2_keep_alive_interval(H2_PING_EVERY)
+        .http2_keep_alive_timeout(H2_PING_TIMEOUT)
         .build(Connector::new(
             tls,
             upstream.http2,

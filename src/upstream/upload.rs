@@ -2,7 +2,7 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,24 +17,41 @@ use crate::body::{Body, BodyError};
 /// Bodies above this size are watched; smaller ones leave in one or two writes.
 pub const WATCHED_FROM: usize = 256 * 1024;
 
-/// When the body of one attempt last made progress.
+/// How the body of one attempt comes along.
 #[derive(Clone, Debug)]
-pub struct Upload(Arc<Mutex<Instant>>);
+pub struct Upload(Arc<Mutex<Progress>>);
+
+#[derive(Copy, Clone, Debug)]
+struct Progress {
+    /// When a piece last left.
+    at: Instant,
+    /// The next piece is not there yet: its caller is slow, and not the upstream.
+    waits_for_caller: bool,
+}
 
 impl Upload {
     /// Begins now.
     #[must_use]
     pub fn begin() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+        Self(Arc::new(Mutex::new(Progress {
+            at: Instant::now(),
+            waits_for_caller: false,
+        })))
     }
 
     /// Begins anew: what came before the attempt was sent (a wait in its lane) is no silence.
     pub fn restart(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.progress().at = Instant::now();
     }
 
-    fn last_progress(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether it is the caller who keeps the upload waiting.
+    #[must_use]
+    pub fn waits_for_caller(&self) -> bool {
+        self.progress().waits_for_caller
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wraps the body so that each piece that leaves is noted.
@@ -46,8 +63,8 @@ impl Upload {
         .boxed_unsync()
     }
 
-    /// Waits for `sending` until `silence` has passed without a piece leaving, or until `at_most`.
-    /// `None` when that came first.
+    /// Waits for `sending` until the upstream has been silent for `silence`, neither taking a piece nor
+    /// answering, or until `at_most`. `None` when that came first.
     pub async fn wait_for<T>(
         &self,
         sending: impl Future<Output = T>,
@@ -56,12 +73,15 @@ impl Upload {
     ) -> Option<T> {
         let mut sending = pin!(sending);
         loop {
-            let give_up = at_most.min(self.last_progress() + silence);
+            let silent_until = self.progress().at + silence;
+            let look = at_most.min(silent_until.max(Instant::now() + silence / 8));
             tokio::select! {
                 biased;
                 sent = &mut sending => return Some(sent),
-                () = sleep_until(give_up) => {
-                    if Instant::now() >= at_most.min(self.last_progress() + silence) {
+                () = sleep_until(look) => {
+                    let Progress { at, waits_for_caller } = *self.progress();
+                    let now = Instant::now();
+                    if now >= at_most || (now >= at + silence && !waits_for_caller) {
                         return None;
                     }
                 }
@@ -84,9 +104,12 @@ impl http_body::Body for Watched {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let mut progress = self.upload.progress();
+        progress.waits_for_caller = polled.is_pending();
         if polled.is_ready() {
-            *self.upload.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            progress.at = Instant::now();
         }
+        drop(progress);
         polled
     }
 
@@ -114,7 +137,7 @@ mod tests {
         let progressing = async {
             for _ in 0..5 {
                 tokio::time::sleep(Duration::from_secs(8)).await;
-                *upload.0.lock().unwrap() = Instant::now();
+                upload.restart();
             }
             tokio::time::sleep(Duration::from_secs(9)).await;
             "answered"
@@ -151,5 +174,20 @@ mod tests {
             1,
             "never beyond the caller's time"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_of_the_callers_is_no_silence_of_the_upstreams() {
+        let (upload, start) = (Upload::begin(), Instant::now());
+        let (silence, far) = (Duration::from_secs(8), start + Duration::from_secs(100));
+        let pausing = async {
+            upload.progress().waits_for_caller = true;
+            tokio::time::sleep(Duration::from_secs(50)).await;
+            *upload.progress() = Upload::begin().progress().to_owned();
+            std::future::pending::<()>().await;
+        };
+        assert_eq!(upload.wait_for(pausing, silence, far).await, None);
+        let waited = start.elapsed().as_secs();
+        assert!((58..=59).contains(&waited), "{waited} s");
     }
 }

@@ -31,6 +31,7 @@ PROXIES = {
     "spent": "surgetank.yaml",
     "bare": "surgetank.bare.yaml",
     "limited": "surgetank.limits.yaml",
+    "hurried": "surgetank.hurried.yaml",
 }
 
 READY_WITHIN = 15.0

@@ -213,6 +213,7 @@ async fn an_upload_that_is_left_reaches_nobody_while_it_is_held() {
     }
     assert_eq!(rig.lab.stats().requests, 0);
     assert_eq!(rig.tank.count("surgetank_requests_total", &[]), 2);
+    assert_eq!(rig.tank.outcomes("abandoned"), 2);
 }
 
 #[tokio::test]
@@ -238,6 +239,7 @@ async fn an_upload_that_is_left_while_it_passes_breaks_off_upstream() {
         );
         tank.at_rest().await;
     }
+    assert_eq!(tank.outcomes("abandoned"), 2);
 }
 
 #[tokio::test]

@@ -337,6 +337,51 @@ async fn behind_a_notice_a_preamble_is_held_and_its_error_mended() {
 }
 
 #[tokio::test]
+async fn a_compressed_stream_is_joined_in_clear_text() {
+    for tongue in Tongue::ALL {
+        let rig = rig(SOON, |recipe| recipe);
+        let request = tongue.stream().script("g", "gzip;headers-after=300ms");
+        let answer = soon("the answer", rig.tank.call(&request)).await;
+        let (_, stream) = parted(&answer);
+        assert!(is_begun(&answer) && !answer.head.has("content-encoding"));
+        assert_eq!(answer.end, End::Whole);
+        assert!(stream.contains(tongue.terminator()), "{stream}");
+        assert!(
+            tongue
+                .text_of_stream(stream.as_bytes())
+                .starts_with("the tank takes")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_stream_that_cannot_be_unpacked_does_not_end_cleanly() {
+    for coding in ["gzip", "br"] {
+        let origin = Origin::start().await;
+        let tank = Recipe::over(&origin.url())
+            .retry("max_retries: 0")
+            .start_with(SOON);
+        let mut caller = tank.caller().await;
+        caller.send(Tongue::Chat.stream().bytes()).await;
+        let mut upstream = origin.accept().await;
+        upstream.request().await;
+        caller.wire.through(b"high demand").await;
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: {coding}\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
+        upstream.send(head).await;
+        upstream.send_chunk(Tongue::Chat.events().concat()).await;
+        upstream.end_chunks().await;
+        let (rest, _) = soon("the end", caller.wire.rest()).await;
+        let rest = text(&rest);
+        assert!(
+            !rest.contains("0\r\n\r\n") && !rest.contains("Hello"),
+            "{rest}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn zero_begins_at_once() {
     let rig = rig("stream: { notice_after: 0s }", |recipe| recipe);
     let mut caller = rig.tank.caller().await;
@@ -407,7 +452,8 @@ async fn an_sdk_with_little_time_between_bytes_is_begun_with_in_time_and_waits_o
     let head = caller.head().await;
     let begun = asked.elapsed();
     assert_eq!(head.status(), 200);
-    assert!(begun < Duration::from_millis(600), "{begun:?}");
+    // A busy machine may be late, but not by as much as the notice would have been.
+    assert!(begun < Duration::from_millis(1500), "{begun:?}");
     let mut last = Instant::now();
     let mut longest = Duration::ZERO;
     while !text(&caller.wire.inbox).contains("[DONE]") {
@@ -429,7 +475,11 @@ const WHITE: &str = "stream: { json_keepalive: 50ms }";
 #[tokio::test]
 async fn white_space_keeps_a_plain_caller_alive_where_it_is_allowed() {
     for tongue in Tongue::ALL {
-        for script in ["ok;headers-after=400ms", "503,ok"] {
+        for script in [
+            "ok;headers-after=400ms",
+            "gzip;headers-after=400ms",
+            "503,ok",
+        ] {
             let request = || {
                 tongue
                     .plain()

@@ -438,3 +438,33 @@ async fn one_port_cannot_be_taken_twice() {
     let error = Listener::bind(&Listen::Tcp(rig.tank.addr)).expect_err("it is taken");
     assert!(error.to_string().contains("already in use"), "{error}");
 }
+
+#[tokio::test]
+async fn a_broken_listener_ends_the_process_after_what_runs() {
+    let rig = Rig::start();
+    let bind =
+        || Listener::bind(&Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("it binds");
+    let (one, other) = (bind(), bind());
+    let handle = socket2::SockRef::from(&one).try_clone().expect("a copy");
+    let (broken, whole) = (one.tcp_addr().expect("TCP"), other.tcp_addr().expect("TCP"));
+    let proxy = rig.tank.proxy.clone();
+    let serving = tokio::spawn(async move { proxy.serve(vec![one, other]).await });
+    let mut caller = Caller::connect(whole).await;
+    let running = Tongue::Chat
+        .stream()
+        .script("runs", "ok;interval=50ms;words=20");
+    caller.send(running.bytes()).await;
+    assert_eq!(caller.head().await.status(), 200);
+
+    handle
+        .shutdown(std::net::Shutdown::Both)
+        .expect("it listens");
+    let served = soon("accepting ends", serving).await.expect("no panic");
+    let error = served.expect_err("it is broken").to_string();
+    assert!(error.contains(&broken.to_string()), "{error}");
+    assert_eq!(rig.tank.proxy.lifecycle().stage(), Stage::Draining);
+    let (rest, end) = caller.wire.rest().await;
+    assert!(text(&rest).contains(Tongue::Chat.terminator()));
+    assert_eq!(end, End::Fin);
+    soon("everything has ended", rig.tank.proxy.fleet().drained()).await;
+}

@@ -5,16 +5,16 @@ use serde_json::json;
 use super::harness::{Answer, PATIENCE, Recipe, Request, Rig, Tank, Tongue};
 
 /// The proxy with these limits, in front of the lab.
-struct Limited {
-    rig: Rig,
+pub(super) struct Limited {
+    pub(super) rig: Rig,
 }
 
 impl Limited {
-    fn by(per_user: &str) -> Self {
+    pub(super) fn by(per_user: &str) -> Self {
         Self::with(&format!("limits: {{ per_user: {{ {per_user} }} }}"))
     }
 
-    fn with(block: &str) -> Self {
+    pub(super) fn with(block: &str) -> Self {
         let lab =
             surgetank::lab::Lab::start(surgetank::lab::LabConfig::default()).expect("a free port");
         // A refusal of a user is never covered up by a reply.
@@ -26,11 +26,11 @@ impl Limited {
         }
     }
 
-    fn tank(&self) -> &Tank {
+    pub(super) fn tank(&self) -> &Tank {
         &self.rig.tank
     }
 
-    async fn call(&self, user: &str) -> Answer {
+    pub(super) async fn call(&self, user: &str) -> Answer {
         self.tank()
             .call(&Tongue::Chat.plain().header("x-surgetank-user", user))
             .await

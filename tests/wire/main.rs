@@ -12,9 +12,11 @@
 
 mod harness;
 
+mod alive;
 mod auth;
 mod cancel;
 mod chain;
+mod channels;
 mod faults;
 mod guard;
 mod lane;
@@ -25,6 +27,7 @@ mod limits;
 mod many;
 mod page;
 mod preamble;
+mod quotas;
 mod readers;
 mod reload;
 mod reply;
@@ -37,4 +40,5 @@ mod traces;
 mod transparency;
 mod truncated;
 mod unwrap;
+mod uploads;
 mod usage;

@@ -20,7 +20,9 @@ async fn flush(tank: &Tank) {
     tank.at_rest().await;
     let proxy = tank.proxy.clone();
     let flushing = tokio::task::spawn_blocking(move || proxy.flush(Duration::from_secs(10)));
-    soon("the traces are sent", flushing).await.expect("no panic");
+    soon("the traces are sent", flushing)
+        .await
+        .expect("no panic");
 }
 
 fn id_of(answer: &Answer) -> &str {
@@ -44,7 +46,10 @@ async fn a_request_is_a_span_under_its_callers_and_each_try_one_under_it() {
     let answer = rig.tank.call(&request.script("retried", "500,ok")).await;
     assert_eq!(answer.status, 200);
     for attempt in rig.attempts("retried") {
-        for (name, value) in [("traceparent", parent.as_str()), ("tracestate", "vendor=kept")] {
+        for (name, value) in [
+            ("traceparent", parent.as_str()),
+            ("tracestate", "vendor=kept"),
+        ] {
             let sent: Vec<_> = attempt.headers_named(name).collect();
             assert_eq!(sent, [value.as_bytes()], "{name}");
         }
@@ -54,8 +59,14 @@ async fn a_request_is_a_span_under_its_callers_and_each_try_one_under_it() {
     let [request] = requests.as_slice() else {
         panic!("{requests:#?}");
     };
-    assert_eq!((request.trace.as_str(), request.parent.as_str()), (TRACE, SPAN));
-    assert_eq!((request.name.as_str(), request.service.as_str()), ("chat gpt-lab", "surgetank"));
+    assert_eq!(
+        (request.trace.as_str(), request.parent.as_str()),
+        (TRACE, SPAN)
+    );
+    assert_eq!(
+        (request.name.as_str(), request.service.as_str()),
+        ("chat gpt-lab", "surgetank")
+    );
     for (key, value) in [
         ("surgetank.request_id", id_of(&answer)),
         ("surgetank.outcome", "served"),
@@ -82,13 +93,27 @@ async fn a_request_is_a_span_under_its_callers_and_each_try_one_under_it() {
         assert!(request.began <= tried.began && tried.began <= tried.ended);
         assert!(tried.ended <= request.ended);
     }
-    assert!(first.ended <= second.began, "the wait between them belongs to neither");
+    assert!(
+        first.ended <= second.began,
+        "the wait between them belongs to neither"
+    );
     let told = |span: &Span| {
         let status = attribute(span, "http.response.status_code").to_owned();
-        (status, attribute(span, "error.type").to_owned(), attribute(span, "http.request.resend_count").to_owned(), span.failed)
+        (
+            status,
+            attribute(span, "error.type").to_owned(),
+            attribute(span, "http.request.resend_count").to_owned(),
+            span.failed,
+        )
     };
-    assert_eq!(told(first), ("500".into(), "faulty".into(), String::new(), true));
-    assert_eq!(told(second), ("200".into(), String::new(), "1".into(), false));
+    assert_eq!(
+        told(first),
+        ("500".into(), "faulty".into(), String::new(), true)
+    );
+    assert_eq!(
+        told(second),
+        ("200".into(), String::new(), "1".into(), false)
+    );
     let line = log.line_of(&answer).await;
     assert_eq!(line["trace_id"].trim_matches('"'), TRACE);
 }
@@ -100,7 +125,9 @@ async fn without_a_caller_who_traces_the_request_id_names_the_trace() {
     let mut ids = Vec::new();
     for request in [
         Tongue::Messages.plain(),
-        Tongue::Messages.plain().header("traceparent", "00-nonsense"),
+        Tongue::Messages
+            .plain()
+            .header("traceparent", "00-nonsense"),
         Request::get("/v1/models"),
         Request::get("/").host("a b"),
     ] {
@@ -113,7 +140,11 @@ async fn without_a_caller_who_traces_the_request_id_names_the_trace() {
         .map(|span| (span.trace.clone(), span.parent.as_str(), span.name.as_str()))
         .collect();
     let names = ["chat claude-lab", "chat claude-lab", "GET", "rejected"];
-    let expected: Vec<_> = ids.iter().zip(names).map(|(id, name)| (id.clone(), "", name)).collect();
+    let expected: Vec<_> = ids
+        .iter()
+        .zip(names)
+        .map(|(id, name)| (id.clone(), "", name))
+        .collect();
     assert_eq!(told, expected);
 }
 
@@ -124,16 +155,28 @@ async fn who_does_not_record_is_not_recorded_and_a_sample_keeps_what_went_wrong(
     let unsampled = format!("00-{TRACE}-{SPAN}-00");
     for request in [
         Tongue::Chat.plain(),
-        Tongue::Chat.plain().header("traceparent", &unsampled).script("dark", "500*"),
+        Tongue::Chat
+            .plain()
+            .header("traceparent", &unsampled)
+            .script("dark", "500*"),
     ] {
         rig.tank.call(&request).await;
     }
-    let failed = rig.tank.call(&Tongue::Chat.plain().script("light", "500*")).await;
+    let failed = rig
+        .tank
+        .call(&Tongue::Chat.plain().script("light", "500*"))
+        .await;
     assert_eq!(failed.status, 500);
     flush(&rig.tank).await;
     let (requests, _) = collector.sorted(5).await;
-    assert_eq!(attribute(&requests[0], "surgetank.request_id"), id_of(&failed));
-    assert_eq!((requests[0].failed, attribute(&requests[0], "error.type")), (true, "faulty"));
+    assert_eq!(
+        attribute(&requests[0], "surgetank.request_id"),
+        id_of(&failed)
+    );
+    assert_eq!(
+        (requests[0].failed, attribute(&requests[0], "error.type")),
+        (true, "faulty")
+    );
 }
 
 #[tokio::test]
@@ -145,11 +188,17 @@ async fn the_last_traces_are_sent_before_the_process_ends() {
         .yaml(&collector.block(""))
         .replace("admin: none", "admin: 127.0.0.1:0");
     let mut process = Process::start(&yaml).await;
-    let answer = Caller::connect(process.addr).await.call(&Tongue::Chat.plain()).await;
+    let answer = Caller::connect(process.addr)
+        .await
+        .call(&Tongue::Chat.plain())
+        .await;
     process.signal("TERM").await;
     assert_eq!(process.ended().await.code(), Some(0));
     let (requests, tries) = collector.sorted(2).await;
-    assert_eq!((requests[0].trace.as_str(), tries.len()), (id_of(&answer), 1));
+    assert_eq!(
+        (requests[0].trace.as_str(), tries.len()),
+        (id_of(&answer), 1)
+    );
 }
 
 #[tokio::test]
@@ -160,7 +209,10 @@ async fn nobody_at_the_collectors_address_is_no_reason_to_fail() {
         .yaml("telemetry: { log: json, otlp: 'http://127.0.0.1:1' }")
         .replace("admin: none", "admin: 127.0.0.1:0");
     let mut process = Process::start(&yaml).await;
-    let answer = Caller::connect(process.addr).await.call(&Tongue::Chat.plain()).await;
+    let answer = Caller::connect(process.addr)
+        .await
+        .call(&Tongue::Chat.plain())
+        .await;
     assert_eq!(answer.status, 200);
     process.signal("TERM").await;
     assert_eq!(process.ended().await.code(), Some(0));

@@ -1,9 +1,13 @@
 //! Checks of the blocks that say how requests are treated, once for each route that has them.
 
-use super::{Checks, place_of_any};
+use super::{Checks, NAME, is_name, place_of_any};
+use crate::config::classes::Classes;
 use crate::config::decode::At;
 use crate::config::schema::RouteEntry;
+use crate::config::tree::Node;
 use crate::config::units::display_duration;
+use crate::limit::plan::PlanError;
+use crate::limit::settings;
 
 impl Checks<'_> {
     pub(super) fn policies(&mut self) {
@@ -66,15 +70,64 @@ impl Checks<'_> {
             let place = identify.and_then(|node| node.place);
             self.problems.error(place, "`identify` is empty, so that all callers would be one user; `peer` at least tells their addresses apart");
         }
-        let Some(per_user) = &limits.per_user else {
-            return;
-        };
-        if per_user.burst.is_some() && per_user.requests.is_none() {
-            let place = place_of_any(node, &[&["limits", "per_user", "burst"]]);
+        if let Some(per_user) = &limits.per_user {
+            let plan = settings::plan_of_user(per_user);
+            let useless_burst = per_user.burst.is_some() && per_user.requests.is_none();
+            self.plan(node, &["limits", "per_user"], useless_burst, plan.err());
+        }
+        if let Some(total) = &limits.total {
+            let plan = settings::plan_of_all(total);
+            let useless_burst = total.burst.is_some() && total.requests.is_none();
+            self.plan(node, &["limits", "total"], useless_burst, plan.err());
+        }
+        self.classes(node, &limits.classes);
+    }
+
+    fn classes(&mut self, route: Option<&Node>, classes: &Classes) {
+        if classes.0.len() > settings::MAX_CLASSES {
+            let place = place_of_any(route, &[&["limits", "classes"]]);
+            let most = settings::MAX_CLASSES;
+            self.problems
+                .error(place, format!("there can be at most {most} classes"));
+        }
+        for class in &classes.0 {
+            let path = ["limits", "classes", class.name.as_str()];
+            let place = || place_of_any(route, &[&path]);
+            if !is_name(&class.name) {
+                let message = format!("this cannot name a class: {NAME}");
+                self.problems.error(place(), message);
+            }
+            if class.match_.is_empty() {
+                let message = "this class takes nobody; name `headers`, `users` or a `file` of users in its `match`";
+                self.problems.error(place(), message);
+            }
+            if let Some(per_user) = &class.per_user {
+                let plan = settings::plan_of_user(per_user);
+                self.plan(route, &path, false, plan.err());
+            }
+        }
+    }
+
+    /// Tells what is wrong with some limits that hold together.
+    fn plan(
+        &mut self,
+        route: Option<&Node>,
+        path: &[&str],
+        useless_burst: bool,
+        error: Option<PlanError>,
+    ) {
+        let mut burst = path.to_vec();
+        burst.push("burst");
+        if useless_burst {
+            let place = place_of_any(route, &[&burst]);
             self.problems.warning(
                 place,
                 "`burst` has no effect without `requests`, the rate that it belongs to",
             );
+        }
+        if let Some(error) = error {
+            let place = place_of_any(route, &[&burst, path]);
+            self.problems.error(place, error.to_string());
         }
     }
 }

@@ -253,10 +253,6 @@ fn what_works_otherwise_than_it_looks_is_warned_of() {
 fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
     for (text, expected) in [
         (
-            "limits: { per_user: { tokens: 5/s } }",
-            ":1:23: warning: `limits.per_user.tokens` has no effect in this version",
-        ),
-        (
             "answers: { on_truncated: continue }",
             ":1:12: warning: `answers.on_truncated` has no effect in this version",
         ),

@@ -156,10 +156,10 @@ fn every_route_of_the_sample_has_its_blocks() {
         let per_user = route.limits.per_user.as_ref().unwrap();
         assert_eq!(
             per_user.requests,
-            Some(Rate {
+            Some(Rates(vec![Rate {
                 count: 60,
                 per: secs(60)
-            })
+            }]))
         );
         assert_eq!((per_user.burst(), per_user.concurrent), (Some(20), Some(8)));
         assert_eq!(
@@ -292,10 +292,10 @@ routes:
     let per_user = a.limits.per_user.as_ref().unwrap();
     assert_eq!(
         per_user.requests,
-        Some(Rate {
+        Some(Rates(vec![Rate {
             count: 10,
             per: secs(1)
-        })
+        }]))
     );
     assert_eq!((per_user.burst, per_user.concurrent), (Some(20), None));
     assert_eq!((a.limits.max_users, c.limits.max_users), (7, 100_000));

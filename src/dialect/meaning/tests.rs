@@ -406,6 +406,40 @@ fn failures_within_a_stream_are_told_apart_from_breaks() {
 }
 
 #[test]
+fn a_failure_is_told_only_in_a_form_that_every_sdk_raises() {
+    let native = (
+        "error",
+        r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#,
+    );
+    let chat = ("", r#"{"error":{"message":"m","type":"server_error"}}"#);
+    let flat = (
+        "error",
+        r#"{"type":"error","code":"server_error","message":"m"}"#,
+    );
+    let (messages, completions, responses) = (
+        Dialect::MESSAGES,
+        Dialect::CHAT_COMPLETIONS,
+        Dialect::RESPONSES,
+    );
+    for (dialect, event, told) in [
+        (messages, native, true),
+        (messages, chat, false),
+        (messages, flat, true),
+        (completions, native, true),
+        (completions, chat, true),
+        (completions, flat, false),
+        (responses, native, true),
+        (responses, chat, true),
+        (responses, flat, false),
+        (responses, ("response.failed", "{}"), false),
+    ] {
+        let ending = ending_after(dialect, [event]);
+        assert!(ending.has_failed(), "{dialect:?} {event:?}");
+        assert_eq!(ending.has_told_failure(), told, "{dialect:?} {event:?}");
+    }
+}
+
+#[test]
 fn an_empty_stream_is_no_answer() {
     for dialect in [
         Dialect::MESSAGES,

@@ -16,8 +16,8 @@ const MOST_REPEATS: u32 = 100_000;
 pub(in crate::lab) struct Params {
     /// Where the body breaks: content events of a stream, bytes of any other body.
     pub(in crate::lab) after: Option<After>,
-    /// The break comes inside the next event.
-    pub(in crate::lab) split: bool,
+    /// Whether the break comes inside the next event.
+    pub(in crate::lab) split: Split,
     /// How long a silence, an idle connection or a closed listener lasts (key `for`).
     pub(in crate::lab) lasting: Option<Duration>,
     pub(in crate::lab) every: Option<Duration>,
@@ -56,6 +56,18 @@ pub(in crate::lab) enum After {
     Count(usize),
     /// Just before the stream's last event or the body's last byte.
     End,
+}
+
+/// How much of the next event comes before the break.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::lab) enum Split {
+    /// Nothing.
+    #[default]
+    No,
+    /// Half of it.
+    Half,
+    /// All up to the first byte of its first character that has several; half of it where all have one.
+    Character,
 }
 
 /// Which part of the answer drips.
@@ -132,7 +144,7 @@ impl Params {
     pub(super) fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
         match key {
             "after" => self.after = Some(after(value)?),
-            "split" => self.split = yes(value)?,
+            "split" => self.split = split(value)?,
             "for" => self.lasting = Some(units::duration(value)?),
             "every" => self.every = Some(units::duration(value)?),
             "part" => self.part = Some(part(value)?),
@@ -180,6 +192,17 @@ fn after(value: &str) -> Result<After, &'static str> {
         .parse()
         .map(After::Count)
         .map_err(|_| "a number of events (of bytes where nothing streams), or `end`")
+}
+
+fn split(value: &str) -> Result<Split, &'static str> {
+    match value {
+        "char" => Ok(Split::Character),
+        _ => match yes(value) {
+            Ok(true) => Ok(Split::Half),
+            Ok(false) => Ok(Split::No),
+            Err(_) => Err("true, false or char"),
+        },
+    }
 }
 
 fn count(value: &str) -> Result<u32, &'static str> {

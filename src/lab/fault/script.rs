@@ -283,7 +283,7 @@ impl<'de> Deserialize<'de> for FaultSpec {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{After, RetryAfter};
+    use super::super::{After, RetryAfter, Split};
     use super::*;
 
     fn spec(text: &str) -> FaultSpec {
@@ -321,7 +321,8 @@ mod tests {
             Some(After::Count(3))
         );
         assert_eq!(spec("cut;after=end").params.after, Some(After::End));
-        assert!(spec("cut;split").params.split);
+        assert_eq!(spec("cut;split").params.split, Split::Half);
+        assert_eq!(spec("cut;split=char").params.split, Split::Character);
         assert_eq!(
             spec("503;message=a%3Bb%2Cc").params.message.as_deref(),
             Some("a;b,c")

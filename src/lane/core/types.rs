@@ -74,7 +74,9 @@ impl Ticket {
         }
     }
 
-    pub(super) fn gives_up(&self) -> Instant {
+    /// It is not released at or after this instant.
+    #[must_use]
+    pub fn gives_up(&self) -> Instant {
         self.deadline.map_or(self.patience_until, |deadline| {
             deadline.min(self.patience_until)
         })

@@ -9,7 +9,7 @@ use super::*;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-fn rule(count: u32, per: Duration, burst: u64) -> Rule {
+fn rule(count: u64, per: Duration, burst: u64) -> Rule {
     Rule::new(count, per, burst).expect("the rule of a test is sound")
 }
 
@@ -171,12 +171,15 @@ fn rules_that_make_no_sense_are_refused() {
     ] {
         assert_eq!(Rule::new(count, per, burst), Err(expected));
     }
-    for (count, burst) in [(1, 1 << 40), (7, u64::MAX), (u32::MAX, u64::MAX)] {
+    let odd = Rule::new(4_294_967_311, MINUTE, 1).expect_err("a prime beyond 32 bits");
+    assert!(matches!(odd, RuleError::Odd { .. }), "{odd}");
+    for (count, burst) in [(1, 1 << 40), (7, u64::MAX), (u64::from(u32::MAX), u64::MAX)] {
         let error = Rule::new(count, MINUTE, burst).expect_err("a burst of ages");
         assert!(matches!(error, RuleError::Span { .. }), "{error}");
     }
     for (count, per, burst) in [
-        (u32::MAX, MINUTE, 4_000_000_000),
+        (u64::from(u32::MAX), MINUTE, 4_000_000_000),
+        (5_000_000_000, Duration::from_hours(24), 5_000_000_000),
         (1, Duration::from_micros(1), 1),
         (200_000, MINUTE, 200_000),
         (10_000_000, Duration::from_hours(24), 10_000_000),
@@ -192,7 +195,7 @@ fn rules_that_make_no_sense_are_refused() {
 /// over a long time any rounding would add up and turn somebody away, or let somebody in.
 #[test]
 fn nothing_is_rounded_in_the_long_run() {
-    for count in [7_u32, 60, 333, 99_991] {
+    for count in [7_u64, 60, 333, 99_991] {
         // The second unit of the burst is spent at once, so that no arrival finds a whole quota
         // and every one counts from the one before.
         let rule = rule(count, MINUTE, 2);
@@ -200,7 +203,7 @@ fn nothing_is_rounded_in_the_long_run() {
         rule.check(&mut tat, 0, 1);
         for n in 0..20_000_u64 {
             // The n-th arrival is due at n·60/count seconds: in the first microsecond from there on.
-            let due = (n * 60_000_000).div_ceil(u64::from(count));
+            let due = (n * 60_000_000).div_ceil(count);
             if let Some(early) = due.checked_sub(1) {
                 let answer = rule.check(&mut tat, early, 1).answer;
                 assert_ne!(answer, Answer::Admitted, "{count}/min, arrival {n}, early");
@@ -254,7 +257,7 @@ fn no_window_of_a_hundred_thousand_random_sequences_admits_too_much() {
 }
 
 fn any_rule() -> impl Strategy<Value = Rule> {
-    let counts = prop_oneof![1..100_u32, 1..10_000_000_u32];
+    let counts = prop_oneof![1..100_u64, 1..10_000_000_u64];
     let periods = prop_oneof![
         Just(Duration::from_secs(1)),
         Just(MINUTE),

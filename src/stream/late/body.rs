@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
@@ -20,7 +20,7 @@ use crate::{
     body::{Body, BodyError},
     call::Call,
     dialect::{ErrorKind, errors},
-    stream::keepalive,
+    stream::{coding::Decoder, keepalive},
 };
 
 /// The mark that may stand before the first character of a document, and nowhere else.
@@ -42,16 +42,18 @@ pub(super) struct Begun {
 enum State {
     /// The stack is still at work; it goes on whenever this body is polled.
     Waiting(Wait),
-    /// The answer's own bytes. Nothing has come of it yet while `is_fresh`.
-    Joined {
-        body: Body,
-        is_fresh: bool,
-    },
+    /// The answer's own bytes.
+    Joined(Joined),
     /// Everything is said.
-    Flushing(BodyError),
-    /// The connection has had a turn to write what it holds.
     Aborting(BodyError),
     Ended,
+}
+
+struct Joined {
+    body: Body,
+    decoder: Decoder,
+    /// Nothing has come of it yet.
+    is_fresh: bool,
 }
 
 struct Wait {
@@ -110,17 +112,18 @@ impl Begun {
             self.queue.push_back(keepalive::comment(&fields));
         }
         match next {
-            Next::Join(body) => {
+            Next::Join(body, decoder) => {
                 self.count("joined");
-                State::Joined {
+                State::Joined(Joined {
                     body,
+                    decoder,
                     is_fresh: true,
-                }
+                })
             }
             Next::Fail(error) => {
                 self.count("failed");
                 self.queue.push_back(error);
-                State::Flushing(BodyError::Told)
+                State::Aborting(BodyError::Told)
             }
         }
     }
@@ -132,7 +135,7 @@ impl Begun {
             let frame = errors::frame(self.call.dialect, kind, text, Some(0));
             self.queue.push_back(frame);
         }
-        State::Flushing(error)
+        State::Aborting(error)
     }
 
     fn say(&self, awaiting: &Awaiting) -> Bytes {
@@ -192,26 +195,12 @@ impl http_body::Body for Begun {
                         }
                     };
                 }
-                State::Joined { mut body, is_fresh } => {
-                    let polled = Pin::new(&mut body).poll_frame(cx);
-                    let is_frame = matches!(polled, Poll::Ready(Some(Ok(_))));
-                    if is_frame || polled.is_pending() {
-                        let is_fresh = is_fresh && !is_frame;
-                        this.state = State::Joined { body, is_fresh };
+                State::Joined(mut joined) => {
+                    let polled = joined.poll_frame(cx);
+                    if polled.is_pending() || matches!(polled, Poll::Ready(Some(Ok(_)))) {
+                        this.state = State::Joined(joined);
                     }
-                    return polled.map_ok(|frame| {
-                        if is_fresh {
-                            frame.map_data(without_mark)
-                        } else {
-                            frame
-                        }
-                    });
-                }
-                // hyper flushes what it has when a body is pending, and drops it when a body fails.
-                State::Flushing(error) => {
-                    this.state = State::Aborting(error);
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
+                    return polled;
                 }
                 State::Aborting(error) => return Poll::Ready(Some(Err(error))),
                 State::Ended => return Poll::Ready(None),
@@ -220,11 +209,27 @@ impl http_body::Body for Begun {
     }
 }
 
-/// Behind our comments a mark would be a part of the first field's name.
-fn without_mark(mut piece: Bytes) -> Bytes {
-    if piece.starts_with(BYTE_ORDER_MARK) {
-        piece.split_off(BYTE_ORDER_MARK.len())
-    } else {
-        piece
+impl Joined {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        Poll::Ready(match polled {
+            Some(Ok(frame)) => Some(match frame.into_data() {
+                Ok(packed) => self.clear(&packed).map(Frame::data),
+                Err(trailers) => Ok(trailers),
+            }),
+            other => other,
+        })
+    }
+
+    fn clear(&mut self, packed: &Bytes) -> Result<Bytes, BodyError> {
+        let mut clear = self.decoder.decode(packed).ok_or(BodyError::Packed)?;
+        // Behind our comments a mark would be a part of the first field's name.
+        if std::mem::take(&mut self.is_fresh) && clear.starts_with(BYTE_ORDER_MARK) {
+            clear = clear.split_off(BYTE_ORDER_MARK.len());
+        }
+        Ok(clear)
     }
 }

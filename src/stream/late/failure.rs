@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt as _;
 
 use super::{Form, Running};
@@ -14,7 +14,10 @@ use crate::{
     dialect::errors::{self, ErrorSpec},
     fallback::Finished,
     rescue::{Stop, fields_of, told},
-    stream::inspect,
+    stream::{
+        coding::{Coding, Decoder},
+        inspect,
+    },
     telemetry::Outcome,
 };
 
@@ -29,8 +32,8 @@ const VENDORS_IDS: [&str; 2] = ["request-id", "x-request-id"];
 
 /// How a begun answer goes on.
 pub(super) enum Next {
-    /// With the body of an answer of the form that was begun.
-    Join(Body),
+    /// With the body of an answer of the form that was begun, as it comes out of this.
+    Join(Body, Decoder),
     /// With this, and then not at all.
     Fail(Bytes),
 }
@@ -59,13 +62,13 @@ pub(super) async fn resolve(call: Arc<Call>, form: Form, running: Running) -> Re
 async fn answered(call: &Call, form: Form, finished: Finished) -> Resolved {
     let Finished { response, outcome } = finished;
     let fields = line(call, Some((response.status(), response.headers())));
-    if continues(form, &response) {
+    if let Some(decoder) = continues(form, &response) {
         let mut journal = call.journal();
         journal.outcome = Some(outcome);
         journal.first_byte = Some(call.arrived.elapsed());
         return Resolved {
             fields,
-            next: Next::Join(response.into_body()),
+            next: Next::Join(response.into_body(), decoder),
         };
     }
     // An answer of another form than it was asked in has not served anybody.
@@ -78,15 +81,16 @@ async fn answered(call: &Call, form: Form, finished: Finished) -> Resolved {
     Resolved { fields, next }
 }
 
-/// Whether the answer's bytes are what was begun.
-fn continues(form: Form, response: &Response<Body>) -> bool {
+/// What makes the answer's bytes into those that were begun; the head did not speak of a coding.
+fn continues(form: Form, response: &Response<Body>) -> Option<Decoder> {
     let kind = match form {
         Form::Events => "text/event-stream",
         Form::Json => "application/json",
     };
-    response.status() == StatusCode::OK
-        && inspect::is(response.headers(), kind)
-        && !response.headers().contains_key(header::CONTENT_ENCODING)
+    let headers = response.headers();
+    let is_of_form = response.status() == StatusCode::OK && inspect::is(headers, kind);
+    let coding = Coding::of(headers).filter(|_| is_of_form);
+    coding.map(Decoder::new)
 }
 
 /// The upstream's own error, as far as it can be carried over.

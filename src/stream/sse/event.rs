@@ -15,6 +15,7 @@ use super::FrameKind;
 pub struct Event {
     name: Option<Bytes>,
     data: Bytes,
+    has_id: bool,
 }
 
 impl Event {
@@ -24,6 +25,7 @@ impl Event {
         Self {
             name: name.filter(|name| !name.is_empty()),
             data,
+            has_id: false,
         }
     }
 
@@ -31,6 +33,12 @@ impl Event {
     #[must_use]
     pub fn name(&self) -> Option<&[u8]> {
         self.name.as_deref()
+    }
+
+    /// Whether an `id` field stands in its block.
+    #[must_use]
+    pub fn has_id(&self) -> bool {
+        self.has_id
     }
 
     /// The values of all `data` fields, joined by LF.
@@ -46,6 +54,7 @@ impl fmt::Debug for Event {
         f.debug_struct("Event")
             .field("name_len", &self.name.as_ref().map_or(0, Bytes::len))
             .field("data_len", &self.data.len())
+            .field("has_id", &self.has_id)
             .finish()
     }
 }
@@ -62,6 +71,7 @@ enum Data {
 pub(super) fn read_block(block: &Bytes) -> FrameKind {
     let mut name = None;
     let mut data = Data::Absent;
+    let mut has_id = false;
     let mut without_data = FrameKind::Blank;
 
     for line in (Lines { block, at: 0 }) {
@@ -76,11 +86,15 @@ pub(super) fn read_block(block: &Bytes) -> FrameKind {
         match field {
             b"data" => data = data.and(block, value),
             b"event" => name = Some(value),
+            b"id" => has_id = true,
             _ => {}
         }
     }
     match data.into_bytes(block) {
-        Some(data) => FrameKind::Event(Event::new(name.map(|range| block.slice(range)), data)),
+        Some(data) => FrameKind::Event(Event {
+            has_id,
+            ..Event::new(name.map(|range| block.slice(range)), data)
+        }),
         None => without_data,
     }
 }

@@ -4,6 +4,7 @@ import { appendFileSync, readFileSync } from "node:fs";
 import { stack, upstreamCalls } from "./lab.mjs";
 
 export const table = JSON.parse(readFileSync(new URL("../cases.json", import.meta.url)));
+export const matrix = JSON.parse(readFileSync(new URL("../matrix.json", import.meta.url)));
 export const tries = 1 + table.retries;
 
 /*

@@ -6,7 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-CASES: dict[str, Any] = json.loads((Path(__file__).parent.parent / "cases.json").read_text())
+TABLES = Path(__file__).parent.parent
+CASES: dict[str, Any] = json.loads((TABLES / "cases.json").read_text())
+MATRIX: dict[str, Any] = json.loads((TABLES / "matrix.json").read_text())
 PROMPT: str = CASES["prompt"]
 REPLY: str = CASES["reply"]
 TRIES: int = 1 + CASES["retries"]

@@ -37,7 +37,8 @@ impl Collector {
     pub(crate) async fn start() -> Self {
         let origin = Origin::start().await;
         let url = origin.url();
-        let ok = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n";
+        let ok =
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n";
         let serving = origin.serve(|_| Some(ok.to_vec()));
         Self { url, serving }
     }
@@ -47,23 +48,27 @@ impl Collector {
         format!("telemetry: {{ log: json, otlp: '{}'{more} }}", self.url)
     }
 
-    /// Everything that has come, as bytes.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        let seen = self.serving.seen();
-        seen.iter().flat_map(|seen| seen.body.clone()).collect()
-    }
-
     /// The spans that have come.
     pub(crate) fn spans(&self) -> Vec<Span> {
         let mut spans = Vec::new();
         for seen in self.serving.seen() {
-            assert!(seen.head.start.starts_with("POST /v1/traces "), "{}", seen.head.start);
+            assert!(
+                seen.head.start.starts_with("POST /v1/traces "),
+                "{}",
+                seen.head.start
+            );
             let request = ExportTraceServiceRequest::decode(seen.body.as_slice());
             for resource in request.expect("OTLP").resource_spans {
-                let about = resource.resource.map(|resource| attributes(resource.attributes));
+                let about = resource
+                    .resource
+                    .map(|resource| attributes(resource.attributes));
                 let service = about.and_then(|mut about| about.remove("service.name"));
                 let service = service.unwrap_or_default();
-                for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+                for span in resource
+                    .scope_spans
+                    .into_iter()
+                    .flat_map(|scope| scope.spans)
+                {
                     spans.push(Span {
                         trace: hex(&span.trace_id),
                         id: hex(&span.span_id),

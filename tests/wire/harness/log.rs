@@ -18,7 +18,10 @@ type Fields = BTreeMap<&'static str, String>;
 
 /// The log of all proxies of this process.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<HashMap<String, Fields>>>);
+pub(crate) struct Log {
+    requests: Arc<Mutex<HashMap<String, Fields>>>,
+    all: Arc<Mutex<Vec<String>>>,
+}
 
 impl Log {
     /// Listens from now on, for as long as the process lives.
@@ -42,7 +45,12 @@ impl Log {
     }
 
     fn lines(&self) -> MutexGuard<'_, HashMap<String, Fields>> {
-        self.0.lock().expect("no test fails in here")
+        self.requests.lock().expect("no test fails in here")
+    }
+
+    /// Every line so far, of all tests of this process.
+    pub(crate) fn everything(&self) -> Vec<String> {
+        self.all.lock().expect("no test fails in here").clone()
     }
 }
 
@@ -51,6 +59,9 @@ impl<S: Subscriber> Layer<S> for Log {
         let mut fields = Line::default();
         event.record(&mut fields);
         let Line(mut fields) = fields;
+        let mut all = self.all.lock().expect("no test fails in here");
+        all.push(format!("{fields:?}"));
+        drop(all);
         if fields
             .get("message")
             .is_some_and(|message| message == "request")

@@ -141,7 +141,12 @@ impl Recipe {
 
 /// The variables that credentials of tests are in.
 pub(crate) fn env(name: &str) -> Option<String> {
-    (name == "TEST_KEY").then(|| "configured-key".to_owned())
+    let value = match name {
+        "TEST_KEY" => "configured-key",
+        "TEST_JWT_SECRET" => "0123456789abcdef0123456789abcdef",
+        _ => return None,
+    };
+    Some(value.to_owned())
 }
 
 fn parsed(yaml: &str) -> Config {

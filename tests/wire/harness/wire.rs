@@ -69,6 +69,15 @@ impl Wire {
         }
     }
 
+    /// The socket itself, for a server that speaks for itself.
+    pub(crate) fn into_tcp(self) -> TcpStream {
+        assert!(self.inbox.is_empty(), "nothing was read of it");
+        match self.stream {
+            Stream::Tcp(stream) => stream,
+            Stream::Unix(_) | Stream::Tls(_) => panic!("it came over plain TCP"),
+        }
+    }
+
     /// Sends all of `bytes`.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes)

@@ -3,14 +3,14 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970, for `created` fields.
-pub(super) fn unix_seconds(now: SystemTime) -> u64 {
+pub(crate) fn unix_seconds(now: SystemTime) -> u64 {
     now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// RFC 3339 in UTC with whole seconds, as Anthropic's `…-reset` headers have it.
 ///
 /// The calendar is computed in eras of 400 years (146,097 days) that begin in March, so that the leap day is last.
-pub(super) fn rfc3339(at: SystemTime) -> String {
+pub(crate) fn rfc3339(at: SystemTime) -> String {
     let seconds = unix_seconds(at);
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     let shifted = days + 719_468; // days from 0000-03-01 to 1970-01-01
@@ -30,7 +30,7 @@ pub(super) fn rfc3339(at: SystemTime) -> String {
 }
 
 /// The way in which Go prints a duration, as OpenAI's `x-ratelimit-reset-*` headers have it: `20ms`, `7.66s`, `6m0s`.
-pub(super) fn go_duration(span: Duration) -> String {
+pub(crate) fn go_duration(span: Duration) -> String {
     if span < Duration::from_secs(1) {
         return format!("{}ms", span.as_millis());
     }
