@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, Uri, request::Parts, uri::PathAndQuery};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
@@ -155,12 +155,7 @@ impl ReceptionLayer {
         if let Some(callers) = callers {
             callers.strip(&mut parts.headers);
         }
-        // An empty path is only possible in absolute or asterisk form.
-        let target = parts
-            .uri
-            .path_and_query()
-            .cloned()
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let target = target_of(&parts.uri);
         let known = Circumstances {
             id,
             arrived,
@@ -176,6 +171,12 @@ impl ReceptionLayer {
         };
         Ok(Call::new(parts, target, payload, known))
     }
+}
+
+/// The raw path and query. An empty path is only possible in absolute or asterisk form.
+fn target_of(uri: &Uri) -> PathAndQuery {
+    let target = uri.path_and_query().cloned();
+    target.unwrap_or_else(|| PathAndQuery::from_static("/"))
 }
 
 /// Until when the caller waits, and when its answer is begun if it is not there.

@@ -111,6 +111,7 @@ fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
         ("surgetank_stream_broken_total", "cause") => &[
             "cut",
             "incomplete",
+            "packed",
             "idle",
             "deadline",
             "stopping",
