@@ -60,9 +60,8 @@ fn kind(schema: &Value) -> String {
 
 fn default(schema: &Value) -> String {
     match &schema["default"] {
-        Value::Null => String::new(),
         // A block's defaults stand with its settings.
-        Value::Object(_) => String::new(),
+        Value::Null | Value::Object(_) => String::new(),
         value => format!("`{}`", value.to_string().trim_matches('"')),
     }
 }
