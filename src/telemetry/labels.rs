@@ -51,6 +51,18 @@ pub fn values(family: &str, label: &str) -> Option<Values> {
     Some(values)
 }
 
+/// What came of a truncated answer under `retry_larger`.
+const LARGER: [&str; 8] = [
+    "whole",
+    "cut",
+    "failed",
+    "context_full",
+    "no_limit",
+    "largest",
+    "deadline",
+    "memory",
+];
+
 /// The labels whose values are known beforehand.
 fn listed(family: &str, label: &str) -> Option<Vec<&'static str>> {
     let reasons = || RefuseReason::ALL.map(RefuseReason::as_str);
@@ -58,6 +70,7 @@ fn listed(family: &str, label: &str) -> Option<Vec<&'static str>> {
     let values = match (family, label) {
         (_, "dialect") => with(Dialect::ALL.map(Dialect::as_str), &["none"]),
         ("surgetank_queue_wait_seconds", "outcome") => with(reasons(), &["sent", "abandoned"]),
+        ("surgetank_larger_total", "outcome") => LARGER.into(),
         (_, "outcome") => Outcome::ALL.map(Outcome::as_str).into(),
         (_, "class") | ("surgetank_fallback_total", "cause") => {
             Class::ALL.map(Class::as_str).into()

@@ -524,8 +524,9 @@ async fn malicious_names_change_no_line_header_or_metric() {
             .filter(|name| name.starts_with("surgetank_"))
             .collect::<Vec<_>>()
     };
-    // Both outcomes a few times, so that the series of everything but users are there.
-    for number in 0..4 {
+    // Both outcomes often enough for a lane to show its model's name, so that the series of everything but
+    // users are there.
+    for number in 0..8 {
         for tongue in [Tongue::Chat, Tongue::Messages] {
             let user = format!("{tongue:?}{number}");
             let first = tongue.plain().header("x-surgetank-user", &user);
