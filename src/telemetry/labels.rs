@@ -51,18 +51,6 @@ pub fn values(family: &str, label: &str) -> Option<Values> {
     Some(values)
 }
 
-/// What came of a truncated answer under `retry_larger`.
-const LARGER: [&str; 8] = [
-    "whole",
-    "cut",
-    "failed",
-    "context_full",
-    "no_limit",
-    "largest",
-    "deadline",
-    "memory",
-];
-
 /// The labels whose values are known beforehand.
 fn listed(family: &str, label: &str) -> Option<Vec<&'static str>> {
     let reasons = || RefuseReason::ALL.map(RefuseReason::as_str);
@@ -70,7 +58,7 @@ fn listed(family: &str, label: &str) -> Option<Vec<&'static str>> {
     let values = match (family, label) {
         (_, "dialect") => with(Dialect::ALL.map(Dialect::as_str), &["none"]),
         ("surgetank_queue_wait_seconds", "outcome") => with(reasons(), &["sent", "abandoned"]),
-        ("surgetank_larger_total", "outcome") => LARGER.into(),
+        ("surgetank_larger_total", "outcome") => spelt_out(family, label)?.into(),
         (_, "outcome") => Outcome::ALL.map(Outcome::as_str).into(),
         (_, "class") | ("surgetank_fallback_total", "cause") => {
             Class::ALL.map(Class::as_str).into()
@@ -87,26 +75,43 @@ fn listed(family: &str, label: &str) -> Option<Vec<&'static str>> {
     Some(values)
 }
 
+/// What came of asking again for an answer that was cut.
+const LARGER: &[&str] = &[
+    "whole",
+    "cut",
+    "failed",
+    "context_full",
+    "no_limit",
+    "largest",
+    "deadline",
+    "memory",
+];
+
+/// Why there was no further try.
+const DENIED: &[&str] = &[
+    "committed",
+    "body",
+    "post_policy",
+    "attempts",
+    "hint",
+    "quota",
+    "patience",
+    "deadline",
+];
+
 /// The same, where no enum has the list.
 fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
     let values: &[_] = match (family, label) {
         (_, "attempt") => &["first", "retry"],
-        ("surgetank_retries_denied_total", "reason") => &[
-            "committed",
-            "body",
-            "post_policy",
-            "attempts",
-            "hint",
-            "quota",
-            "patience",
-            "deadline",
-        ],
+        ("surgetank_retries_denied_total", "reason") => DENIED,
+        ("surgetank_larger_total", "outcome") => LARGER,
         (_, "token") => &["missing", "unknown"],
         (_, "change") => &["gate_closed", "breaker_shut", "recovered"],
         ("surgetank_fallback_total", "kind") => &["upstream", "queue", "reply"],
         ("surgetank_stream_broken_total", "cause") => &[
             "cut",
             "incomplete",
+            "packed",
             "idle",
             "deadline",
             "stopping",

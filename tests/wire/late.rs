@@ -452,7 +452,8 @@ async fn an_sdk_with_little_time_between_bytes_is_begun_with_in_time_and_waits_o
     let head = caller.head().await;
     let begun = asked.elapsed();
     assert_eq!(head.status(), 200);
-    assert!(begun < Duration::from_millis(600), "{begun:?}");
+    // A busy machine may be late, but not by as much as the notice would have been.
+    assert!(begun < Duration::from_millis(1500), "{begun:?}");
     let mut last = Instant::now();
     let mut longest = Duration::ZERO;
     while !text(&caller.wire.inbox).contains("[DONE]") {
