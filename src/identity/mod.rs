@@ -3,7 +3,7 @@
 //! The value itself is hashed at once and dropped: it may be an address, a key or a name.
 //!
 //! Whoever can choose the value can choose who they are. So the application, and not its users, is to set
-//! the header or the field that names them; a credential and a token that is checked ([`jwt`]) cannot be
+//! the header or the field that names them; a credential and a token that is checked (`jwt`) cannot be
 //! chosen; a token that is not checked can.
 
 mod classes;

@@ -34,7 +34,7 @@ pub struct Size {
     pub routes: usize,
     /// Configured upstreams.
     pub upstreams: usize,
-    /// Models that are asked for by name, at most [`MAX_MODELS`].
+    /// Models that are asked for by name, at most `MAX_MODELS`.
     pub models: usize,
 }
 

@@ -3,8 +3,8 @@
 //! A store that is slow is worse than one that is gone: every request would wait for it in vain. So a
 //! call takes at most the configured timeout, and what several calls in a row have found out is not
 //! found out again by the next one: a connection that breaks, or lets a few calls in a row time out,
-//! is given up, and until a new one has proved itself all calls fail at once ([`health`]). Reconnecting
-//! is nobody's request's business: one task does it, with growing pauses ([`keeper`]).
+//! is given up, and until a new one has proved itself all calls fail at once (`health`). Reconnecting
+//! is nobody's request's business: one task does it, with growing pauses (`keeper`).
 //!
 //! Only this module and what builds on it under `store/` names the client library.
 
