@@ -134,8 +134,11 @@ impl ReceptionLayer {
             hold_at_most,
             callers,
         } = self.treatment(&parts)?;
-        let budget = caller_budget(text_fields(&parts.headers));
-        let by = Deadline::new(arrived, route.upstream.timeouts.total, budget).answer_by();
+        let (total, budget) = (
+            route.upstream.timeouts.total,
+            caller_budget(text_fields(&parts.headers)),
+        );
+        let by = Deadline::new(arrived, total, budget).answer_by();
         let payload = Payload::read(body, hold_at_most, &self.budget, by).await?;
         if !payload.is_replayable() {
             self.metrics.unprotected.inc();
@@ -149,28 +152,27 @@ impl ReceptionLayer {
             budget,
             arrived,
         };
-        let (deadline, late) = timing(&occasion, route.upstream.timeouts.total);
+        let (deadline, late) = timing(&occasion, total);
         let ask = ask.unwrap_or_else(|| Ask::read_beginning(dialect, &payload.known().0));
         let Identity { user, class } = route.identities.of(&parts.headers, &ask, peer);
-        let wishes = wishes(&parts.headers, route.policy.retry.max_retries);
-        if let Some(callers) = callers {
-            callers.strip(&mut parts.headers);
-        }
-        let target = target_of(&parts.uri);
         let known = Circumstances {
             id,
             arrived,
+            wishes: wishes(&parts.headers, route.policy.retry.max_retries),
             route,
             dialect,
             ask,
             user,
             class,
-            wishes,
             deadline,
             lifecycle: self.lifecycle.clone(),
             is_traced,
             late,
         };
+        if let Some(callers) = callers {
+            callers.strip(&mut parts.headers);
+        }
+        let target = target_of(&parts.uri);
         Ok(Call::new(parts, target, payload, known))
     }
 }

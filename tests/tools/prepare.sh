@@ -61,7 +61,8 @@ node_tools() {
   mkdir -p "${npm%/*}"
   printf '#!/bin/sh\nexec node "%s" "$@"\n' "$wheel/lib/node_modules/npm/bin/npm-cli.js" >"$npm"
   chmod +x "$npm"
-  export PATH="$wheel/bin:$PATH"
+  # Before the wheel, whose own npm has lost the link that it was.
+  export PATH="${npm%/*}:$wheel/bin:$PATH"
 }
 
 # promtool, out of its package and not installed: the package would start a server.

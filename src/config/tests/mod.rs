@@ -4,6 +4,7 @@ mod combinations;
 mod examples;
 mod garbage;
 mod problems;
+mod reference;
 mod schema;
 
 use std::time::Duration;
