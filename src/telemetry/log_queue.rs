@@ -8,7 +8,7 @@ use std::{
     io::{self, Write},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use prometheus::IntCounter;
@@ -96,17 +96,13 @@ impl LogQueue {
 
     /// Waits until everything is written, in at most `patience`. Returns whether it is.
     pub(super) fn flush(&self, patience: Duration) -> bool {
-        let until = Instant::now() + patience;
-        let mut state = self.shared.state();
-        while !state.lines.is_empty() || state.is_writing {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = self.shared.emptied.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
+        let shared = &self.shared;
+        let is_left = |state: &mut State| !state.lines.is_empty() || state.is_writing;
+        let waited = shared
+            .emptied
+            .wait_timeout_while(shared.state(), patience, is_left);
+        let (_, in_vain) = waited.unwrap_or_else(PoisonError::into_inner);
+        !in_vain.timed_out()
     }
 }
 
