@@ -101,8 +101,8 @@ impl LogQueue {
         let waited = shared
             .emptied
             .wait_timeout_while(shared.state(), patience, is_left);
-        let (_, in_vain) = waited.unwrap_or_else(PoisonError::into_inner);
-        !in_vain.timed_out()
+        let waited = waited.unwrap_or_else(PoisonError::into_inner);
+        !waited.1.timed_out()
     }
 }
 

@@ -44,7 +44,7 @@ fn config(lab: &str, collector: &Collector) -> String {
 fn script(entry: &Entry) -> String {
     let mut script = entry.name.to_owned();
     let mut add = |parameter: &str, value: &str| {
-        script.push_str(&format!(";{parameter}={value}"));
+        script.extend([";", parameter, "=", value]);
     };
     for parameter in entry.takes {
         match *parameter {
