@@ -134,10 +134,8 @@ impl ReceptionLayer {
             hold_at_most,
             callers,
         } = self.treatment(&parts)?;
-        let (total, budget) = (
-            route.upstream.timeouts.total,
-            caller_budget(text_fields(&parts.headers)),
-        );
+        let total = route.upstream.timeouts.total;
+        let budget = caller_budget(text_fields(&parts.headers));
         let by = Deadline::new(arrived, total, budget).answer_by();
         let payload = Payload::read(body, hold_at_most, &self.budget, by).await?;
         if !payload.is_replayable() {

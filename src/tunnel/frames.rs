@@ -86,18 +86,20 @@ mod tests {
     use super::*;
 
     fn frame(opcode: u8, masked: bool, length: usize) -> Vec<u8> {
+        const SHORT: u8 = 0x7e;
+        const LONG: u8 = 0x7f;
         let mask = if masked { 0x80 } else { 0 };
         let mut frame = vec![0x80 | opcode];
-        match length {
-            0..=125 => frame.push(mask | length as u8),
-            126..=65_535 => {
-                frame.push(mask | 126);
-                frame.extend_from_slice(&(length as u16).to_be_bytes());
-            }
-            _ => {
-                frame.push(mask | 127);
-                frame.extend_from_slice(&(length as u64).to_be_bytes());
-            }
+        if let Ok(length) = u8::try_from(length).map(|length| length.min(SHORT))
+            && length < SHORT
+        {
+            frame.push(mask | length);
+        } else if let Ok(length) = u16::try_from(length) {
+            frame.push(mask | SHORT);
+            frame.extend_from_slice(&length.to_be_bytes());
+        } else {
+            frame.push(mask | LONG);
+            frame.extend_from_slice(&(length as u64).to_be_bytes());
         }
         if masked {
             frame.extend_from_slice(&[1, 2, 3, 4]);
