@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     deadline::Deadline,
     dialect::{Ask, Dialect, Endpoint, Reading, Usage, Vendor},
-    lane::{Lane, RetryRight, Waits},
+    lane::{Lane, Priority, RetryRight, Waits},
     limit::identity::UserKey,
     payload::Payload,
     route::Route,
@@ -59,6 +59,8 @@ pub struct Call {
     pub wishes: Wishes,
     /// Until when anything may still be started for it.
     pub deadline: Deadline,
+    /// Whether somebody waits for the answer: background work is sent when its lane has nobody else waiting.
+    pub priority: Priority,
     /// When its answer is begun, if it is not there by then.
     pub late: Option<late::Plan>,
     /// Whether it is the opening handshake of a WebSocket.
@@ -89,6 +91,8 @@ pub struct Circumstances {
     pub wishes: Wishes,
     /// See [`Call::deadline`].
     pub deadline: Deadline,
+    /// See [`Call::priority`].
+    pub priority: Priority,
     /// The process's, whose end nobody is made to wait for.
     pub lifecycle: Lifecycle,
     /// Whether its tries are to be noted.
@@ -359,6 +363,7 @@ impl Call {
             class,
             wishes,
             deadline,
+            priority,
             lifecycle,
             is_traced,
             late,
@@ -380,6 +385,7 @@ impl Call {
             class,
             wishes,
             deadline,
+            priority,
             late,
             is_handshake,
             lifecycle,
@@ -523,6 +529,7 @@ mod tests {
                 retries: 0,
             },
             deadline: Deadline::new(now, Duration::from_secs(1), None),
+            priority: Priority::Live,
             late: None,
             lifecycle: Lifecycle::default(),
             is_traced: false,
