@@ -17,9 +17,9 @@ pod() {
 container_tools() {
   local tool
   [[ $(id -u) -eq 0 ]] || fail "Containers are made as root here: run this with sudo."
-  for tool in podman runc catatonit debootstrap; do
+  for tool in podman runc catatonit debootstrap iptables; do
     command -v "$tool" >/dev/null || {
-      apt_install podman runc catatonit netavark aardvark-dns debootstrap
+      apt_install podman runc catatonit netavark aardvark-dns debootstrap iptables
       break
     }
   done
@@ -57,9 +57,15 @@ base_image() {
   printf '%s' "$stamp" >"$place/base.stamp"
 }
 
-# The image of surgetank as the Dockerfile makes it, on that base. PROFILE=release builds what is shipped.
+# The image of surgetank as the Dockerfile makes it, on that base. PROFILE=release builds what is shipped. It is built anew
+# when anything that goes into it has changed.
 surgetank_image() {
+  local stamp
+  stamp=$(printf '%s\n' "${PROFILE:-ci}" && find Cargo.toml Cargo.lock Dockerfile src config -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)
+  [[ -f $place/image.stamp && $(<"$place/image.stamp") == "$stamp" ]] && pod image exists "$image" && return
+  printf 'building the image (minutes)\n'
   # The formats of podman's own know no HEALTHCHECK and no SHELL.
   pod build --quiet --format docker --build-arg RUST_IMAGE="$base" --build-arg PROFILE="${PROFILE:-ci}" \
     --pull=never --network none --ulimit nofile=20000:20000 --tag "$image" . >/dev/null
+  printf '%s' "$stamp" >"$place/image.stamp"
 }
