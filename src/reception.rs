@@ -11,6 +11,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Uri, request::Parts, uri::PathAndQuery};
+use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
@@ -144,6 +145,15 @@ impl ReceptionLayer {
         self.queue.as_ref().map(|_| Owner::of(headers, callers))
     }
 
+    /// The body as far as it can be held.
+    async fn held(&self, body: Incoming, at_most: usize, by: Instant) -> Result<Payload, Stop> {
+        let payload = Payload::read(body, at_most, &self.budget, by).await?;
+        if !payload.is_replayable() {
+            self.metrics.unprotected.inc();
+        }
+        Ok(payload)
+    }
+
     async fn understand(&self, inbound: Inbound) -> Result<Call, Stop> {
         let Inbound {
             request,
@@ -169,10 +179,7 @@ impl ReceptionLayer {
             caller_budget(text_fields(&parts.headers)),
         );
         let by = Deadline::new(arrived, total, budget).answer_by();
-        let payload = Payload::read(body, hold_at_most, &self.budget, by).await?;
-        if !payload.is_replayable() {
-            self.metrics.unprotected.inc();
-        }
+        let payload = self.held(body, hold_at_most, by).await?;
         let ask = payload.bytes().map(|bytes| Ask::read(dialect, &bytes));
         let occasion = late::Occasion {
             stream: &route.policy.stream,

@@ -226,6 +226,7 @@ fn request(call: &Call, attempt: &mut Attempt) -> Request {
         patience_until: Instant::now() + call.patience().max(LEAST_PATIENCE),
         deadline: Some(call.deadline.answer_by()),
         cost: 1,
+        priority: call.priority,
     }
 }
 
