@@ -4,7 +4,7 @@
 //! with the credential that queued it. It goes to configured URLs alone. That a message is owed is in the store, so it is
 //! sent also after a crash, at least once; its `webhook-id` is the same every time.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::header;
@@ -39,12 +39,13 @@ const WAITS: [Duration; 8] = [
 ];
 
 /// Tells whatever is owed, for ever.
-pub(super) async fn tell_all(queue: Queue) {
+pub(super) async fn tell_all(queue: Queue, tls: Arc<rustls::ClientConfig>) {
     let client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .no_proxy()
         .timeout(PATIENCE)
+        .tls_backend_preconfigured(tls.as_ref().clone())
         .user_agent(concat!("surgetank/", env!("CARGO_PKG_VERSION")))
         .build();
     let client = match client {

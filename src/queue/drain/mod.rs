@@ -144,7 +144,10 @@ impl Loop {
 
     async fn run(mut self) {
         let lifecycle = self.tools.shared.lifecycle.clone();
-        let telling = tokio::spawn(webhook::tell_all(self.tools.queue.clone()));
+        let telling = tokio::spawn(webhook::tell_all(
+            self.tools.queue.clone(),
+            self.tools.pool.tls().clone(),
+        ));
         loop {
             let now = Instant::now();
             if now >= self.sweep {
