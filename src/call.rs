@@ -22,6 +22,7 @@ use crate::{
     stream::late::{self, Awaiting, What},
     telemetry::MOST_TRIES,
     telemetry::Outcome,
+    tunnel::handshake,
     upstream::{
         Upstream,
         upload::{Upload, WATCHED_FROM},
@@ -66,6 +67,8 @@ pub struct Call {
     pub priority: Priority,
     /// When its answer is begun, if it is not there by then.
     pub late: Option<late::Plan>,
+    /// Whether it is the opening handshake of a WebSocket.
+    pub is_handshake: bool,
     lifecycle: Lifecycle,
     is_traced: bool,
     journal: Mutex<Journal>,
@@ -381,6 +384,7 @@ impl Call {
             is_traced,
             late,
         } = known;
+        let is_handshake = handshake::is_asked(&parts.method, parts.version, &parts.headers);
         Self {
             id,
             arrived,
@@ -400,6 +404,7 @@ impl Call {
             deadline,
             priority,
             late,
+            is_handshake,
             lifecycle,
             is_traced,
             journal: Mutex::default(),

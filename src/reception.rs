@@ -174,10 +174,8 @@ impl ReceptionLayer {
             hold_at_most,
             callers,
         } = self.treatment(&parts)?;
-        let (total, budget) = (
-            route.upstream.timeouts.total,
-            caller_budget(text_fields(&parts.headers)),
-        );
+        let total = route.upstream.timeouts.total;
+        let budget = caller_budget(text_fields(&parts.headers));
         let by = Deadline::new(arrived, total, budget).answer_by();
         let payload = self.held(body, hold_at_most, by).await?;
         let ask = payload.bytes().map(|bytes| Ask::read(dialect, &bytes));

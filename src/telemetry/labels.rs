@@ -119,6 +119,16 @@ const OFFERED: &[&str] = &[
     "unsure",
 ];
 
+/// How a try of a queued request ended, or that request without one.
+const ENDED: &[&str] = &[
+    "done",
+    "again",
+    "failed",
+    "uncertain",
+    "expired",
+    "cancelled",
+];
+
 /// The same, where no enum has the list.
 fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
     let values: &[_] = match (family, label) {
@@ -126,15 +136,9 @@ fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
         ("surgetank_retries_denied_total", "reason") => DENIED,
         ("surgetank_larger_total", "outcome") => LARGER,
         ("surgetank_queued_total", "result") => OFFERED,
-        ("surgetank_queued_tries_total", "end") => &[
-            "done",
-            "again",
-            "failed",
-            "uncertain",
-            "expired",
-            "cancelled",
-        ],
+        ("surgetank_queued_tries_total", "end") => ENDED,
         ("surgetank_queued_webhooks_total", "result") => &["told", "again", "given_up"],
+        (_, "direction") => &["up", "down"],
         (_, "token") => &["missing", "unknown"],
         (_, "change") => &["gate_closed", "breaker_shut", "recovered"],
         ("surgetank_fallback_total", "kind") => &["upstream", "queue", "reply"],
