@@ -5,6 +5,7 @@ mod demo;
 mod dumps;
 mod health;
 pub mod lab;
+mod queue;
 mod run;
 mod schema;
 mod source;
@@ -53,6 +54,8 @@ enum Command {
     Schema,
     /// Exit with 0 if a running surgetank is ready, or with `--alive` alive, for probes in containers without a shell.
     Health(health::HealthArguments),
+    /// Look after queued requests: list, show, retry, drop.
+    Queue(queue::QueueArguments),
 }
 
 /// Which configuration.
@@ -122,6 +125,7 @@ impl Arguments {
             Some(Command::Lab(arguments)) => on_a_runtime(run_lab(arguments)),
             Some(Command::Demo) => on_a_runtime(demo::run()),
             Some(Command::Schema) => schema::run(),
+            Some(Command::Queue(arguments)) => on_a_runtime(queue::run(arguments)),
             Some(Command::Health(arguments)) => on_a_runtime(health::run(arguments)),
         }
     }
