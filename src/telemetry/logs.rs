@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
-use super::json_lines::JsonLines;
+use super::json_lines::{self, JsonLines};
 use crate::config::LogFormat;
 
 /// Without a filter of the operator's, our own words are enough: hyper and rustls speak of every
@@ -41,4 +41,16 @@ pub fn start(format: LogFormat, filter: Option<&str>) -> anyhow::Result<()> {
             .try_init()
     };
     started.map_err(|error| anyhow::anyhow!("logging could not start: {error}"))
+}
+
+/// Lets the lines of this thread leave together, each time that it is about to sleep; see [`flush`].
+///
+/// For threads that serve many requests and never block: a line may stay as long as the thread has other work.
+pub fn gather() {
+    json_lines::gather();
+}
+
+/// Writes the lines that this thread has gathered: to be called whenever it is about to sleep.
+pub fn flush() {
+    json_lines::flush();
 }
