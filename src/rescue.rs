@@ -38,6 +38,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-surgetank-request-id
 const X_UPSTREAM: HeaderName = HeaderName::from_static("x-surgetank-upstream");
 const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-surgetank-attempts");
 const X_WAITED_MS: HeaderName = HeaderName::from_static("x-surgetank-waited-ms");
+const X_QUEUE_ID: HeaderName = HeaderName::from_static("x-surgetank-queue-id");
 const X_FALLBACK: HeaderName = HeaderName::from_static("x-surgetank-fallback");
 
 /// Makes a fallible stack infallible.
@@ -248,16 +249,19 @@ fn tell(headers: &mut HeaderMap, id: CallId, call: Option<&Call>) {
 }
 
 /// What has happened to a call so far, as the fields that tell it.
-pub(crate) fn fields_of(call: &Call) -> [Option<(HeaderName, HeaderValue)>; 4] {
+pub(crate) fn fields_of(call: &Call) -> [Option<(HeaderName, HeaderValue)>; 5] {
     let journal = call.journal();
     let upstream = journal.upstream.as_ref();
     let upstream = upstream.and_then(|upstream| HeaderValue::from_str(&upstream.name).ok());
     let waited = u64::try_from(journal.waited.as_millis()).unwrap_or(u64::MAX);
     let substituted = journal.substituted.map(HeaderValue::from_static);
+    let queued = journal.queued.map(|id| id.to_string());
+    let queued = queued.and_then(|id| HeaderValue::try_from(id).ok());
     [
         upstream.map(|value| (X_UPSTREAM, value)),
         Some((X_ATTEMPTS, HeaderValue::from(journal.attempts))),
         Some((X_WAITED_MS, HeaderValue::from(waited))),
         substituted.map(|value| (X_FALLBACK, value)),
+        queued.map(|value| (X_QUEUE_ID, value)),
     ]
 }

@@ -178,6 +178,11 @@ impl Pool {
             tls: tls.clone(),
         }))
     }
+
+    /// Whom its connections trust.
+    pub(crate) fn tls(&self) -> &Arc<rustls::ClientConfig> {
+        &self.0.tls
+    }
 }
 
 impl Connections {
