@@ -13,6 +13,7 @@ use std::{
     cell::RefCell,
     fmt::{self, Write as _},
     io::Write as _,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use tracing::{
@@ -37,6 +38,7 @@ const FULL: usize = 8 * 1024;
 /// The lines of one thread that have not left.
 struct Lines {
     text: String,
+    clock: Clock,
     /// Whether they may stay until the thread sleeps.
     are_gathered: bool,
 }
@@ -45,6 +47,7 @@ thread_local! {
     static LINES: RefCell<Lines> = const {
         RefCell::new(Lines {
             text: String::new(),
+            clock: Clock::UNREAD,
             are_gathered: false,
         })
     };
@@ -85,7 +88,7 @@ pub(super) struct JsonLines;
 impl<S: Subscriber> Layer<S> for JsonLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         LINES.with_borrow_mut(|lines| {
-            write_line(&mut lines.text, event);
+            write_line(&mut lines.text, &mut lines.clock, event);
             let is_trouble = *event.metadata().level() <= Level::WARN;
             if is_trouble || !lines.are_gathered || lines.text.len() >= FULL {
                 lines.leave();
@@ -94,10 +97,61 @@ impl<S: Subscriber> Layer<S> for JsonLines {
     }
 }
 
-fn write_line(line: &mut String, event: &Event<'_>) {
+/// The time of day as text. Its date and second are made once a second.
+struct Clock {
+    /// Since 1970.
+    second: u64,
+    /// As far as the point before the fraction.
+    text: String,
+}
+
+impl Clock {
+    const UNREAD: Self = Self {
+        second: u64::MAX,
+        text: String::new(),
+    };
+
+    fn push_now(&mut self, line: &mut String) {
+        let now = loop {
+            let now = since_1970();
+            if now.as_secs() == self.second {
+                break now;
+            }
+            self.read();
+        };
+        line.push_str(&self.text);
+        // With a digit in front that is cut off, the fraction keeps its zeros.
+        let fraction = 1_000_000 + now.subsec_micros();
+        line.push_str(&itoa::Buffer::new().format(fraction)[1..]);
+        line.push('Z');
+    }
+
+    /// Reads until the second has not changed meanwhile.
+    fn read(&mut self) {
+        const TO_THE_POINT: usize = "2026-01-01T00:00:00.".len();
+        loop {
+            let second = since_1970().as_secs();
+            self.text.clear();
+            // Writing to a string cannot fail.
+            let _ = SystemTime.format_time(&mut Writer::new(&mut self.text));
+            self.text.truncate(TO_THE_POINT);
+            if since_1970().as_secs() == second {
+                self.second = second;
+                return;
+            }
+        }
+    }
+}
+
+/// A clock before 1970 stands still.
+fn since_1970() -> Duration {
+    let now = std::time::SystemTime::now();
+    now.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn write_line(line: &mut String, clock: &mut Clock, event: &Event<'_>) {
     line.push_str("{\"timestamp\":\"");
-    // Writing to a string cannot fail; a clock before 1970 leaves the time out.
-    let _ = SystemTime.format_time(&mut Writer::new(line));
+    clock.push_now(line);
     line.push_str("\",\"level\":\"");
     line.push_str(event.metadata().level().as_str());
     line.push('"');
@@ -231,7 +285,8 @@ mod tests {
     impl<S: Subscriber> Layer<S> for Kept {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
             let mut line = String::new();
-            write_line(&mut line, event);
+            let mut clock = Clock::UNREAD;
+            write_line(&mut line, &mut clock, event);
             self.0.lock().unwrap().push(line);
         }
     }
@@ -283,6 +338,25 @@ mod tests {
             assert_eq!(&line[name], value, "{name}");
         }
         assert!(line.get("none").is_none(), "what is not there has no field");
+    }
+
+    #[test]
+    fn the_time_of_a_line_is_that_of_the_clock_and_never_goes_back() {
+        let mut clock = Clock::UNREAD;
+        let mut before = String::new();
+        let began = since_1970();
+        while since_1970() - began < Duration::from_millis(1_100) {
+            let mut now = String::new();
+            clock.push_now(&mut now);
+            assert_eq!(now.len(), "2026-01-01T00:00:00.000000Z".len());
+            assert!(before <= now, "{before} {now}");
+            let mut plain = String::new();
+            SystemTime
+                .format_time(&mut Writer::new(&mut plain))
+                .expect("a string");
+            assert!(now <= plain, "{now} {plain}");
+            before = now;
+        }
     }
 
     proptest! {
