@@ -3,16 +3,15 @@
 //! Every request leaves a line, so writing one is part of the cost of a request. The general formatter of
 //! `tracing-subscriber` builds a map for each event and passes every value through several layers of formatting; that
 //! was a sixth of all instructions of a plain request (counted with callgrind). This layer writes the same line, field
-//! by field, into a buffer that its thread keeps, and hands it to the system in one call.
+//! by field, into a buffer that its thread keeps, and hands it to the queue of the thread that writes.
 //!
-//! A worker that has a hundred connections to look after would still make a system call a line, so a thread can
+//! Waking that thread for each line would cost a system call and a change of threads a request, so a thread can
 //! [`gather`] its lines: they leave together before it sleeps, when a few pages are full, or with a line that tells of
 //! trouble. No line waits for another request.
 
 use std::{
     cell::RefCell,
     fmt::{self, Write as _},
-    io::Write as _,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -29,6 +28,8 @@ use tracing_subscriber::{
     layer::Context,
 };
 
+use super::log_queue::LogQueue;
+
 /// A line longer than this gives its memory back.
 const KEPT: usize = 16 * 1024;
 
@@ -39,6 +40,8 @@ const FULL: usize = 8 * 1024;
 struct Lines {
     text: String,
     clock: Clock,
+    /// Known from the first line on.
+    queue: Option<LogQueue>,
     /// Whether they may stay until the thread sleeps.
     are_gathered: bool,
 }
@@ -48,6 +51,7 @@ thread_local! {
         RefCell::new(Lines {
             text: String::new(),
             clock: Clock::UNREAD,
+            queue: None,
             are_gathered: false,
         })
     };
@@ -56,8 +60,9 @@ thread_local! {
 impl Lines {
     fn leave(&mut self) {
         if !self.text.is_empty() {
-            // There is nobody to tell that the log cannot be written.
-            let _ = std::io::stderr().lock().write_all(self.text.as_bytes());
+            if let Some(queue) = &self.queue {
+                queue.push(self.text.as_bytes());
+            }
             self.text.clear();
             self.text.shrink_to(KEPT);
         }
@@ -76,18 +81,19 @@ pub(super) fn gather() {
     LINES.with_borrow_mut(|lines| lines.are_gathered = true);
 }
 
-/// Writes what this thread has gathered.
+/// Hands on what this thread has gathered.
 pub(super) fn flush() {
     LINES.with_borrow_mut(Lines::leave);
 }
 
-/// Writes events to standard error: `timestamp`, `level`, the event's own fields, `target`.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct JsonLines;
+/// Writes events as lines: `timestamp`, `level`, the event's own fields, `target`.
+#[derive(Clone, Debug)]
+pub(super) struct JsonLines(pub(super) LogQueue);
 
 impl<S: Subscriber> Layer<S> for JsonLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         LINES.with_borrow_mut(|lines| {
+            lines.queue.get_or_insert_with(|| self.0.clone());
             write_line(&mut lines.text, &mut lines.clock, event);
             let is_trouble = *event.metadata().level() <= Level::WARN;
             if is_trouble || !lines.are_gathered || lines.text.len() >= FULL {
