@@ -71,9 +71,9 @@ impl Watch {
     pub(super) fn start() -> Self {
         let changed = Arc::new(Notify::new());
         let (told, names) = (changed.clone(), Names::default());
-        let watched = names.clone();
+        let followed = names.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if !event.is_ok_and(|event| !watched.are_touched_by(&event)) {
+            if !event.is_ok_and(|event| !followed.are_touched_by(&event)) {
                 told.notify_one();
             }
         });
