@@ -10,6 +10,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Version, uri::PathAndQuer
 use tokio::time::Instant;
 
 use crate::{
+    config::{OnBroken, OnTruncated},
     deadline::Deadline,
     dialect::{Ask, Dialect, Endpoint, Reading, Usage, Vendor},
     lane::{Lane, Priority, RetryRight, Waits},
@@ -289,6 +290,8 @@ pub struct Attempt {
 
 /// A request of ours on behalf of a caller who has an answer already, or a part of one.
 pub struct Sequel {
+    /// Where it goes, if not where the caller's request went; then it is a `GET`.
+    pub target: Option<PathAndQuery>,
     /// Its body; every field of the caller's message goes with it but the length.
     pub body: Bytes,
     /// Retries that it may have.
@@ -404,6 +407,20 @@ impl Call {
                 _ => Some(self.route.policy.stream.keepalive),
             },
         }
+    }
+
+    /// Whether a stream that answers it may be followed by another as its rest (`answers::joined`).
+    #[must_use]
+    pub fn continues(&self) -> bool {
+        let answers = &self.route.policy.answers;
+        let wants = answers.on_truncated == OnTruncated::Continue
+            || answers.on_broken == OnBroken::Continue;
+        wants
+            && self.method == Method::POST
+            && matches!(
+                self.dialect.endpoint(),
+                Endpoint::Messages | Endpoint::ChatCompletions | Endpoint::Responses
+            )
     }
 
     /// An attempt is about to be sent.

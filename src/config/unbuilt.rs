@@ -8,11 +8,7 @@ use super::problem::Collector;
 use super::tree::{Kind, Node};
 
 /// Every setting without effect. `*` stands for any name or item; a setting with a value of `unless` asks for nothing.
-pub(super) const WITHOUT_EFFECT: [Unbuilt; 3] = [
-    Unbuilt {
-        key: "answers.on_truncated",
-        unless: "mark|ignore|retry_larger",
-    },
+pub(super) const WITHOUT_EFFECT: [Unbuilt; 2] = [
     Unbuilt {
         key: "store",
         unless: "none",
