@@ -19,6 +19,7 @@ mod chain;
 mod channels;
 mod continued;
 mod cuts;
+mod crash;
 mod faults;
 mod guard;
 mod lane;
@@ -30,6 +31,9 @@ mod many;
 mod page;
 mod preamble;
 mod pressure;
+=======
+mod queue;
+>>>>>>> main
 mod quotas;
 mod readers;
 mod reload;
