@@ -18,8 +18,8 @@ mod cancel;
 mod chain;
 mod channels;
 mod continued;
-mod cuts;
 mod crash;
+mod cuts;
 mod faults;
 mod guard;
 mod lane;
@@ -31,9 +31,7 @@ mod many;
 mod page;
 mod preamble;
 mod pressure;
-=======
 mod queue;
->>>>>>> main
 mod quotas;
 mod readers;
 mod reload;
