@@ -44,7 +44,7 @@ fn framed(stream: &[u8], pieces: impl Iterator<Item = usize>) -> (Vec<Event>, us
 }
 
 /// The frames of a stream are the same whatever its pieces, and add up to it.
-pub fn framer(stream: &[u8], sizes: &[u8]) {
+pub(crate) fn framer(stream: &[u8], sizes: &[u8]) {
     let sizes = sizes.iter().map(|size| usize::from(*size) + 1);
     let (in_pieces, of_pieces) = framed(stream, sizes.chain(std::iter::repeat(7)));
     let (at_once, whole) = framed(stream, std::iter::repeat(stream.len().max(1)));
@@ -57,7 +57,7 @@ pub fn framer(stream: &[u8], sizes: &[u8]) {
 }
 
 /// Nothing that an upstream or a caller sends makes a reader of any dialect fail.
-pub fn dialects(input: &[u8]) {
+pub(crate) fn dialects(input: &[u8]) {
     let _ = errors::read(input);
     let event = Event::new(None, Bytes::copy_from_slice(input));
     for dialect in Dialect::ALL {

@@ -317,9 +317,10 @@ pub struct Sequel {
 impl std::fmt::Debug for Sequel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sequel")
+            .field("elsewhere", &self.target.is_some())
             .field("len", &self.body.len())
             .field("retries", &self.retries)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

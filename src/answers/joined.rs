@@ -224,12 +224,11 @@ impl Joined {
     }
 
     fn see(&mut self, event: &Event, meaning: &Meaning, raw: Bytes) {
-        let seen = match &mut self.thread {
-            Some(thread) => thread.see(event, meaning, raw.clone(), &mut self.out),
-            None => {
-                self.out.push_back(raw);
-                Seen::Going
-            }
+        let seen = if let Some(thread) = &mut self.thread {
+            thread.see(event, meaning, raw, &mut self.out)
+        } else {
+            self.out.push_back(raw);
+            Seen::Going
         };
         let is_news = !self.was_marked && self.ending.reading().is_truncated();
         if seen == Seen::Going && is_news {
@@ -265,7 +264,7 @@ impl Joined {
             self.mark(&Meaning::Other);
             thread.release(&mut self.out);
         }
-        self.state = State::Over;
+        self.end();
     }
 
     fn end(&mut self) {

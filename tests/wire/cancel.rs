@@ -330,19 +330,19 @@ async fn who_leaves_while_it_waits_for_its_turn_is_gone_at_once() {
             .await
             .expect("it is asked");
         let running = if first == "hang" {
-            1.0
+            1
         } else {
             assert_eq!(holder.answer().await.status, 429);
-            0.0
+            0
         };
-        let in_flight = || tank.metric("surgetank_in_flight_requests", &[]);
+        let in_flight = || tank.count("surgetank_in_flight_requests", &[]);
         let took = quickest(
             async || {
                 let mut caller = tank.caller().await;
                 caller
                     .send(Tongue::Chat.plain().script("second", "ok").bytes())
                     .await;
-                until("it waits", || in_flight() == running + 1.0).await;
+                until("it waits", || in_flight() == running + 1).await;
                 (caller, ())
             },
             async |()| until("it is gone", || in_flight() == running).await,
@@ -358,7 +358,7 @@ async fn who_leaves_while_it_waits_for_its_turn_is_gone_at_once() {
 #[tokio::test]
 async fn who_leaves_while_a_retry_is_awaited_is_gone_at_once() {
     let rig = Rig::with(|recipe| recipe.retry_anew("base: 20s, cap: 20s"));
-    let in_flight = || rig.tank.metric("surgetank_in_flight_requests", &[]);
+    let in_flight = || rig.tank.count("surgetank_in_flight_requests", &[]);
     let took = quickest(
         async || {
             let before = rig.lab.stats().answered;
@@ -368,10 +368,10 @@ async fn who_leaves_while_a_retry_is_awaited_is_gone_at_once() {
                 .await;
             rig.lab_has("the first attempt", |stats| stats.answered > before)
                 .await;
-            until("it waits", || in_flight() == 1.0).await;
+            until("it waits", || in_flight() == 1).await;
             (caller, ())
         },
-        async |()| until("it is gone", || in_flight() == 0.0).await,
+        async |()| until("it is gone", || in_flight() == 0).await,
     )
     .await;
     assert!(took <= AT_ONCE, "{took:?}");

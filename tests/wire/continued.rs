@@ -16,9 +16,7 @@ fn head() -> Vec<u8> {
 /// A whole answer of these events.
 fn whole(events: &[String]) -> Vec<u8> {
     let mut answer = head();
-    events
-        .iter()
-        .for_each(|event| answer.extend(chunked(event)));
+    answer.extend(events.iter().flat_map(chunked));
     answer.extend(b"0\r\n\r\n");
     answer
 }
@@ -26,9 +24,7 @@ fn whole(events: &[String]) -> Vec<u8> {
 /// The same, broken off behind `extra`.
 fn broken(events: &[String], extra: &str) -> Vec<u8> {
     let mut answer = head();
-    events
-        .iter()
-        .for_each(|event| answer.extend(chunked(event)));
+    answer.extend(events.iter().flat_map(chunked));
     if !extra.is_empty() {
         answer.extend(chunked(extra));
     }

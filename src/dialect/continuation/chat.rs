@@ -86,9 +86,10 @@ impl Chunks {
         if is_later && is_mute && told.is_none() {
             return Fate::Drop; // a second beginning
         }
-        let raw = match is_later {
-            true => self.changed(event, &chunk, told.and_then(|_| usage.total())),
-            false => None,
+        let raw = if is_later {
+            self.changed(event, &chunk, told.and_then(|_| usage.total()))
+        } else {
+            None
         };
         match said.filter(|said| said.finish_reason.is_some()) {
             Some(said) => Fate::Hold(Held {

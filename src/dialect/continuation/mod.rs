@@ -14,7 +14,7 @@ mod chat;
 mod messages;
 mod run;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt::Write as _};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -329,7 +329,7 @@ impl Thread {
         );
         if !is_prefill {
             let please = Value::from(instruction(said));
-            more.push_str(&format!(",{{\"role\":\"user\",\"content\":{please}}}"));
+            let _ = write!(more, ",{{\"role\":\"user\",\"content\":{please}}}");
         }
         appended(body, &more)
     }
