@@ -130,7 +130,7 @@ impl Blocks {
             }
             // Something else comes first: the text ends here.
             Some(open) => {
-                self.offset = (open + 1).saturating_sub(index);
+                self.offset = open.saturating_add(1).saturating_sub(index);
                 self.open = None;
                 let end = format!(
                     "event: content_block_stop\ndata: {{\"type\":\"content_block_stop\",\"index\":{open}}}\n\n"
@@ -152,7 +152,7 @@ impl Blocks {
         if !is_later || self.offset == 0 {
             return Fate::Pass;
         }
-        let index = json::whole_number(data.index).map(|index| index + self.offset);
+        let index = json::whole_number(data.index).map(|index| index.saturating_add(self.offset));
         let changed = index.and_then(|index| {
             let span = json::span(event.data(), data.index)?;
             json::spliced(event.data(), &[(span, index.to_string().as_bytes())])

@@ -13,6 +13,8 @@
 mod chat;
 mod messages;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::VecDeque, fmt::Write as _};
 
