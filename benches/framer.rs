@@ -2,13 +2,14 @@
 //!
 //! Fails below 1 GB/s. The watch that follows every stream is measured beside it, for comparison.
 
-use std::{hint::black_box, process::ExitCode, time::Instant};
+use std::{hint::black_box, process::ExitCode};
 
 use bytes::Bytes;
 use surgetank::{
     dialect::Dialect,
     stream::{coding::Coding, sse::Framer, watch::Watch},
 };
+use tokio::time::Instant;
 
 const LEAST: f64 = 1e9;
 const PIECE: usize = 16 * 1024;

@@ -322,10 +322,13 @@ async fn who_leaves_while_it_waits_for_its_turn_is_gone_at_once() {
         let tank = Recipe::over(&lab.url())
             .retry_anew("base: 1s, max_retries: 0")
             .start_with(blocks);
+        // One key, so that both are of one lane.
+        let request = Tongue::Chat
+            .plain()
+            .header("x-surgetank-user", "ann")
+            .script("k", &format!("{first},ok"));
         let mut holder = tank.caller().await;
-        holder
-            .send(Tongue::Chat.plain().script("first", first).bytes())
-            .await;
+        holder.send(request.bytes()).await;
         lab.wait_for(|stats| stats.requests == 1, PATIENCE)
             .await
             .expect("it is asked");
@@ -339,9 +342,7 @@ async fn who_leaves_while_it_waits_for_its_turn_is_gone_at_once() {
         let took = quickest(
             async || {
                 let mut caller = tank.caller().await;
-                caller
-                    .send(Tongue::Chat.plain().script("second", "ok").bytes())
-                    .await;
+                caller.send(request.bytes()).await;
                 until("it waits", || in_flight() == running + 1).await;
                 (caller, ())
             },
