@@ -298,7 +298,21 @@ async fn the_last_chunk_of_a_cut_chat_may_hold_text() {
     )
     .await;
     let answer = ask(&tank, &Tongue::Chat.stream()).await;
-    assert_eq!(Tongue::Chat.text_of_stream(&answer.body), "Hello world");
+    let body = text(&answer.body);
+    let metrics = String::from_utf8(tank.proxy.metrics().render()).expect("text");
+    let told: Vec<_> = metrics
+        .lines()
+        .filter(|line| {
+            line.contains("attempts_total")
+                || line.contains("denied")
+                || line.contains("continued_total")
+        })
+        .collect();
+    assert_eq!(
+        Tongue::Chat.text_of_stream(&answer.body),
+        "Hello world",
+        "{body} {told:#?}"
+    );
     assert!(find(&answer.body, b"\"length\"").is_none());
 }
 
