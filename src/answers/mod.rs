@@ -7,6 +7,7 @@
 //! The layer stands outside retry, because what it asks for in addition is a request like any other:
 //! it waits for its turn, is judged, and holds nothing while it waits.
 
+mod joined;
 mod larger;
 mod unwrap;
 
@@ -45,7 +46,7 @@ impl<S> Layer<S> for AnswersLayer {
     fn layer(&self, inner: S) -> Answers<S> {
         Answers {
             inner,
-            with: self.clone(),
+            with: Arc::new(self.clone()),
         }
     }
 }
@@ -54,7 +55,7 @@ impl<S> Layer<S> for AnswersLayer {
 #[derive(Clone, Debug)]
 pub struct Answers<S> {
     inner: S,
-    with: AnswersLayer,
+    with: Arc<AnswersLayer>,
 }
 
 impl<S> Service<Attempt> for Answers<S>
@@ -84,7 +85,7 @@ struct Source {
 }
 
 impl AnswersLayer {
-    async fn answer<S>(self, inner: S, attempt: Attempt) -> Attempted
+    async fn answer<S>(self: Arc<Self>, inner: S, attempt: Attempt) -> Attempted
     where
         S: Service<Attempt, Response = Answer, Error = Failure, Future: Send>
             + Clone
@@ -98,17 +99,16 @@ impl AnswersLayer {
             began: Instant::now(),
         };
         let mut answer = inner.clone().oneshot(attempt).await?;
-        if answer.verdict.class != Class::Served {
-            return Ok(answer);
+        if answer.verdict.class == Class::Served {
+            let policy = &call.route.policy.answers;
+            if policy.on_truncated == OnTruncated::RetryLarger {
+                answer = self.or_larger(inner.clone(), &call, &source, answer).await;
+            }
+            if policy.unwrap_json && unwrap::unwrap(&call, &mut answer).is_some() {
+                let labels = [call.route.name()];
+                self.metrics.unwrapped.with_label_values(&labels).inc();
+            }
         }
-        let policy = &call.route.policy.answers;
-        if policy.on_truncated == OnTruncated::RetryLarger {
-            answer = self.or_larger(inner, &call, &source, answer).await;
-        }
-        if policy.unwrap_json && unwrap::unwrap(&call, &mut answer).is_some() {
-            let labels = [call.route.name()];
-            self.metrics.unwrapped.with_label_values(&labels).inc();
-        }
-        Ok(answer)
+        Ok(self.or_joined(inner, &call, source, answer))
     }
 }

@@ -25,6 +25,7 @@
 
 pub mod answer;
 pub mod ask;
+pub mod continuation;
 mod ending;
 pub mod errors;
 pub mod fence;
@@ -38,6 +39,7 @@ pub mod text;
 pub(crate) mod times;
 mod usage;
 mod wire;
+mod words;
 
 pub use answer::{AnswerReader, Reading};
 pub use ask::{Ask, Private, Structured};
