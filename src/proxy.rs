@@ -13,6 +13,7 @@ use crate::{
     reload::{Bell, fixed},
     rules::{Rules, RulesError, RulesInForce},
     server::{self, Certificate, CertificateError, Fleet, Lifecycle, Limits, Listener, Stage},
+    store::{self, redis::AddressError},
     telemetry::{Metrics, Traces, TracesError},
     upstream::{self, Pool},
 };
@@ -26,6 +27,9 @@ pub enum StartError {
     /// The configuration cannot be put in force.
     #[error(transparent)]
     Rules(#[from] RulesError),
+    /// The store cannot be used as it is configured.
+    #[error(transparent)]
+    Store(#[from] AddressError),
     /// The certificate of the listeners cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -69,14 +73,17 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Reads the credentials and starts the workers. `env` looks up an environment variable.
+    /// Reads the credentials and starts the workers. `env` looks up an environment variable. What connects to a shared
+    /// store runs on the current runtime.
     pub fn start(config: &Config, env: Environment<'_>) -> Result<Self, StartError> {
-        let rules = RulesInForce::new(Rules::new(config, env, None)?);
+        let metrics = Arc::new(Metrics::new()?);
+        let shared = store::shared_limits(config.store.as_ref(), &metrics)?;
+        let rules = Rules::new(config, env, shared.as_ref(), None)?;
+        let rules = RulesInForce::new(rules).shared_by(shared);
         let certificate = config.tls.as_ref().map(Certificate::read);
         let certificate = certificate.transpose()?.map(Certificate::new);
         let tls = upstream::trust()?;
         let limits = Arc::new(limits(config));
-        let metrics = Arc::new(Metrics::new()?);
         let shared = Shared {
             rules: rules.clone(),
             lanes: Lanes::new(metrics.models.clone()),

@@ -7,15 +7,16 @@ use super::inherit::{REFINED, REPLACED};
 use super::problem::Collector;
 use super::tree::{Kind, Node};
 
-/// Every setting without effect. `*` stands for any name or item; a setting with a value of `unless` asks for nothing.
+/// Every setting without effect. `*` stands for any name or item; a setting with a value of `unless` (or
+/// one that begins like it, where it ends in `*`) asks for nothing.
 pub(super) const WITHOUT_EFFECT: [Unbuilt; 3] = [
     Unbuilt {
         key: "answers.on_truncated",
         unless: "mark|ignore|retry_larger",
     },
     Unbuilt {
-        key: "store",
-        unless: "none",
+        key: "store.url",
+        unless: "redis:*|rediss:*|valkey:*|valkeys:*",
     },
     Unbuilt {
         key: "fallback.*.queue",
@@ -77,7 +78,10 @@ impl Unbuilt {
         };
         let number = |text: &str| text.parse::<f64>().ok();
         self.unless.split('|').any(|idle| {
-            text == idle || number(text).is_some_and(|value| Some(value) == number(idle))
+            let beginning = idle.strip_suffix('*');
+            text == idle
+                || beginning.is_some_and(|beginning| text.starts_with(beginning))
+                || number(text).is_some_and(|value| Some(value) == number(idle))
         })
     }
 }

@@ -144,6 +144,7 @@ fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
             "total_concurrency",
         ],
         (_, "operation") => &["connect", "admit", "settle", "renew"],
+        ("surgetank_limiter_degraded_total", "mode") => &["local", "open", "closed"],
         ("surgetank_store_errors_total", "reason") => &["down", "timeout", "failed"],
         (_, "result") => &["success", "failure"],
         _ => return None,

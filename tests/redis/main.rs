@@ -10,5 +10,7 @@
 )]
 
 mod connection;
+mod limits;
+mod same;
 mod server;
 mod slow;

@@ -12,6 +12,8 @@ mod address;
 mod connection;
 mod health;
 mod keeper;
+pub mod limits;
+mod script;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
