@@ -17,6 +17,7 @@ use super::{
     headline::{Headline, LaneScene, Scene, headline},
     history::{History, STEP, Step},
     lanes::{self, LaneState, WaiterState},
+    users::{self, UserState},
     word,
 };
 use crate::{
@@ -41,6 +42,8 @@ pub(super) struct State {
     connections: usize,
     held_bytes: usize,
     limited_users: usize,
+    /// Those who have used most of what they may.
+    users: Vec<UserState>,
     economics: Economics,
     waiters: Vec<WaiterState>,
     trouble: Vec<TroubleState>,
@@ -125,6 +128,7 @@ impl State {
             connections: admin.fleet.live(),
             held_bytes: admin.budget.used(),
             limited_users: admin.rules.now().routes.limited_users(),
+            users: users::busiest(admin, now),
             economics: Economics::of(&history),
             waiters,
             trouble: trouble

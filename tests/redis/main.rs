@@ -9,8 +9,20 @@
     reason = "a harness that fails a test does so by panicking; a story is told in one piece"
 )]
 
+#[path = "../wire/harness/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "shared with the tests of the wire, which use all of it"
+)]
+mod harness;
+
+mod away;
 mod connection;
+mod hold;
+mod hostile;
 mod limits;
+mod replicas;
 mod same;
 mod server;
 mod slow;

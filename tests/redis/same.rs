@@ -101,8 +101,8 @@ impl Model {
                 (Ending::Undone, _) => bucket.add(taken),
                 (Ending::Used(_), Unit::Requests) => {}
                 (Ending::Used(used), Unit::Tokens) => {
-                    bucket.add(taken);
-                    bucket.level -= bucket.drops(used);
+                    bucket.add(taken.saturating_sub(used));
+                    bucket.level -= bucket.drops(used.saturating_sub(taken));
                 }
             }
         }

@@ -258,7 +258,7 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
         ),
         (
             "store: { url: sqlite:x }",
-            ":1:1: warning: `store` has no effect in this version",
+            ":1:10: warning: `store.url` has no effect in this version",
         ),
         (
             "fallback: [{ queue: }]",
@@ -290,6 +290,8 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
         "limits: { per_user: { tokens: none } }",
         "telemetry: { otlp: none }",
         "store: none",
+        "store: { url: redis://h, fail: open, replicas: 4 }",
+        "store: { url: rediss://a,b, cluster: true }",
         "stream: { notice: Wait., notice_after: never, keepalive: 20s, json_keepalive: 30s }",
     ] {
         assert_eq!(problems(text), Vec::<String>::new(), "{text}");

@@ -212,3 +212,39 @@ fn what_is_divided_is_settled_and_given_back_divided() {
     give_back(&plan, &mut state, 400, 3);
     assert_eq!(remaining(&plan, &state, 0), [480]);
 }
+
+/// What is let in over an hour of random traffic is the limit to within a hundredth, however wrong the estimates are and
+/// however long requests run before they are settled.
+#[test]
+fn an_hour_of_random_traffic_uses_the_limit_and_no_more() {
+    use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+    let per_minute = 200_000;
+    let hour = 3_600 * SECOND;
+    let allowed = per_minute * 60 + per_minute;
+    for seed in 0..20 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let plan = plan(&[limit(Unit::Tokens, per_minute, MINUTE, per_minute)], None);
+        let mut state = State::default();
+        // When each running request ends, what was reserved for it, and what it will have used.
+        let mut running: Vec<(u64, u64, u64)> = Vec::new();
+        let (mut now, mut used_in_all) = (0, 0);
+        while now < hour {
+            now += random.random_range(0..200_000);
+            running.sort_by_key(|(ends, ..)| std::cmp::Reverse(*ends));
+            while let Some((ends, reserved, used)) = running.pop_if(|(ends, ..)| *ends <= now) {
+                settle(&plan, &mut state, reserved, used, 1, ends);
+                leave(&mut state);
+            }
+            let reserved = random.random_range(1..3_000);
+            // From an early end to four times as much as was thought; on average about what was.
+            let used = reserved * random.random_range(0..=20) / random.random_range(5..=15);
+            if decide(&plan, &mut state, reserved, now).is_ok() {
+                let runs = random.random_range(0..30 * SECOND);
+                running.push((now + runs, reserved, used));
+                used_in_all += used;
+            }
+        }
+        let ratio = used_in_all as f64 / allowed as f64;
+        assert!((0.99..=1.01).contains(&ratio), "seed {seed}: {ratio}");
+    }
+}
