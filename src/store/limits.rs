@@ -153,6 +153,6 @@ mod tests {
         .into();
         assert_eq!(prints.len(), 6);
         // Instances of two versions count together.
-        assert_eq!(PlanPrint::of("", &one, None).to_string(), "PRINT");
+        assert_eq!(PlanPrint::of("", &one, None).to_string(), "a656381c145c");
     }
 }

@@ -291,7 +291,7 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
         "telemetry: { otlp: none }",
         "store: none",
         "store: { url: redis://h, fail: open, replicas: 4 }",
-        "store: { url: rediss://a,b, cluster: true }",
+        "store: { url: 'rediss://a,b', cluster: true }",
         "stream: { notice: Wait., notice_after: never, keepalive: 20s, json_keepalive: 30s }",
     ] {
         assert_eq!(problems(text), Vec::<String>::new(), "{text}");

@@ -208,9 +208,11 @@ fn what_is_divided_is_settled_and_given_back_divided() {
     assert_eq!(remaining(&plan, &state, 0), [300]);
     settle(&plan, &mut state, 100, 40, 3, 0);
     assert_eq!(remaining(&plan, &state, 0), [480]);
-    decide_among(3, &plan, &mut state, 400, 0).expect("480 are there, and 600 can be had at once");
-    give_back(&plan, &mut state, 400, 3);
+    decide_among(3, &plan, &mut state, 160, 0).expect("480 are there");
+    assert_eq!(remaining(&plan, &state, 0), [0]);
+    give_back(&plan, &mut state, 160, 3);
     assert_eq!(remaining(&plan, &state, 0), [480]);
+    assert!(decide_among(3, &plan, &mut state, 161, 0).is_err());
 }
 
 /// What is let in over an hour of random traffic is the limit to within a hundredth, however wrong the estimates are and
