@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     deadline::Deadline,
     dialect::{Ask, Dialect, Endpoint, Reading, Usage, Vendor},
-    lane::{Lane, RetryRight, Waits},
+    lane::{Lane, Priority, RetryRight, Waits},
     limit::identity::UserKey,
     payload::Payload,
     route::Route,
@@ -20,6 +20,7 @@ use crate::{
     stream::late::{self, Awaiting, What},
     telemetry::MOST_TRIES,
     telemetry::Outcome,
+    tunnel::handshake,
     upstream::{
         Upstream,
         upload::{Upload, WATCHED_FROM},
@@ -58,8 +59,12 @@ pub struct Call {
     pub wishes: Wishes,
     /// Until when anything may still be started for it.
     pub deadline: Deadline,
+    /// Whether somebody waits for the answer: background work is sent when its lane has nobody else waiting.
+    pub priority: Priority,
     /// When its answer is begun, if it is not there by then.
     pub late: Option<late::Plan>,
+    /// Whether it is the opening handshake of a WebSocket.
+    pub is_handshake: bool,
     lifecycle: Lifecycle,
     is_traced: bool,
     journal: Mutex<Journal>,
@@ -86,6 +91,8 @@ pub struct Circumstances {
     pub wishes: Wishes,
     /// See [`Call::deadline`].
     pub deadline: Deadline,
+    /// See [`Call::priority`].
+    pub priority: Priority,
     /// The process's, whose end nobody is made to wait for.
     pub lifecycle: Lifecycle,
     /// Whether its tries are to be noted.
@@ -356,10 +363,12 @@ impl Call {
             class,
             wishes,
             deadline,
+            priority,
             lifecycle,
             is_traced,
             late,
         } = known;
+        let is_handshake = handshake::is_asked(&parts.method, parts.version, &parts.headers);
         Self {
             id,
             arrived,
@@ -376,7 +385,9 @@ impl Call {
             class,
             wishes,
             deadline,
+            priority,
             late,
+            is_handshake,
             lifecycle,
             is_traced,
             journal: Mutex::default(),
@@ -518,6 +529,7 @@ mod tests {
                 retries: 0,
             },
             deadline: Deadline::new(now, Duration::from_secs(1), None),
+            priority: Priority::Live,
             late: None,
             lifecycle: Lifecycle::default(),
             is_traced: false,

@@ -19,6 +19,7 @@
 //! | [`retry`] | triage, backoff, hints and the layer that repeats attempts |
 //! | [`lane`] | what callers of one quota learn together |
 //! | [`stream`] | judging an answer by its first event, relaying it, ending it honestly |
+//! | [`tunnel`] | a `WebSocket`, from the handshake to the end of the last byte |
 //! | [`store`] | what several instances share, or what outlives one |
 //! | [`upstream`] | the only place that opens connections outward |
 //! | [`dialect`] | how the vendors speak: errors, replies, ends, what a request asks for |
@@ -66,4 +67,5 @@ pub mod server;
 pub mod store;
 pub mod stream;
 pub mod telemetry;
+pub mod tunnel;
 pub mod upstream;

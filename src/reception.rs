@@ -11,6 +11,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Uri, request::Parts, uri::PathAndQuery};
+use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
@@ -23,6 +24,7 @@ use crate::{
     dialect::Ask,
     fallback::Finished,
     identity::Identity,
+    lane::Priority,
     payload::Payload,
     rescue::Stop,
     retry::{deadline::caller_budget, tries::allowed_retries},
@@ -114,6 +116,15 @@ impl ReceptionLayer {
         })
     }
 
+    /// The body as far as it can be held.
+    async fn held(&self, body: Incoming, at_most: usize, by: Instant) -> Result<Payload, Stop> {
+        let payload = Payload::read(body, at_most, &self.budget, by).await?;
+        if !payload.is_replayable() {
+            self.metrics.unprotected.inc();
+        }
+        Ok(payload)
+    }
+
     async fn understand(&self, inbound: Inbound) -> Result<Call, Stop> {
         let Inbound {
             request,
@@ -134,15 +145,10 @@ impl ReceptionLayer {
             hold_at_most,
             callers,
         } = self.treatment(&parts)?;
-        let (total, budget) = (
-            route.upstream.timeouts.total,
-            caller_budget(text_fields(&parts.headers)),
-        );
+        let total = route.upstream.timeouts.total;
+        let budget = caller_budget(text_fields(&parts.headers));
         let by = Deadline::new(arrived, total, budget).answer_by();
-        let payload = Payload::read(body, hold_at_most, &self.budget, by).await?;
-        if !payload.is_replayable() {
-            self.metrics.unprotected.inc();
-        }
+        let payload = self.held(body, hold_at_most, by).await?;
         let ask = payload.bytes().map(|bytes| Ask::read(dialect, &bytes));
         let occasion = late::Occasion {
             stream: &route.policy.stream,
@@ -165,6 +171,7 @@ impl ReceptionLayer {
             user,
             class,
             deadline,
+            priority: Priority::Live,
             lifecycle: self.lifecycle.clone(),
             is_traced,
             late,

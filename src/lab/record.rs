@@ -249,7 +249,10 @@ impl Ledger {
             self.records.pop_front();
         }
         if self.config.requests > 0 {
-            self.records.push_back(record);
+            // Ids are given under another lock, so that two requests may come in the wrong order.
+            let later = self.records.iter().rev();
+            let later = later.take_while(|other| other.id > record.id).count();
+            self.records.insert(self.records.len() - later, record);
         }
         self.epoch
     }
@@ -298,11 +301,40 @@ impl Ledger {
     }
 
     fn record(&mut self, id: u64) -> Option<&mut RequestRecord> {
-        // Ids rise by one, but a reset may have emptied the front.
+        // In the order of ids; a reset may have emptied the front.
         let index = self
             .records
             .binary_search_by_key(&id, |record| record.id)
             .ok()?;
         self.records.get_mut(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: u64) -> RequestRecord {
+        let head = Head {
+            method: "GET".to_owned(),
+            target: "/".to_owned(),
+            minor_version: 1,
+            fields: Vec::new(),
+            raw: Bytes::new(),
+        };
+        RequestRecord::new(id, 1, &head, Duration::ZERO)
+    }
+
+    #[test]
+    fn requests_that_begin_in_the_wrong_order_are_found() {
+        let mut ledger = Ledger::new(RecordConfig::default());
+        for id in [1, 4, 2, 3, 5] {
+            ledger.begin(record(id));
+        }
+        for id in 1..=5 {
+            ledger.played(id, &id.to_string());
+        }
+        let played: Vec<String> = ledger.records(None).into_iter().map(|r| r.played).collect();
+        assert_eq!(played, ["1", "2", "3", "4", "5"]);
     }
 }

@@ -28,7 +28,8 @@ use super::breaker::Breaker;
 use super::gate::Gate;
 use super::outcome::{Change, Outcome, Refused, WaitReason};
 use super::pace::{EpochId, Pace};
-use super::queue::{FairQueue, TicketId, UserKey};
+use super::priority::{Priority, Queues};
+use super::queue::{TicketId, UserKey};
 use super::quota::{RetryClass, RetryQuota, RetryToken};
 use super::report::QuotaReport;
 use super::settings::LaneSettings;
@@ -56,7 +57,7 @@ pub struct LaneCore {
     pace: Pace,
     window: Window,
     quota: RetryQuota,
-    queue: FairQueue<Waiting>,
+    queue: Queues<Waiting>,
     /// Every waiting ticket by the instant at which it gives up.
     expiries: BTreeSet<(Instant, TicketId)>,
     sends: Slab<Send>,
@@ -66,6 +67,8 @@ pub struct LaneCore {
     unknown: usize,
     /// Live requests that the upstream has taken.
     held: usize,
+    /// Live requests of the background.
+    background: usize,
     /// The one request whose verdict all others wait for.
     probe: Option<SendId>,
     serial: u64,
@@ -93,6 +96,7 @@ struct Send {
     fate: Fate,
     epoch: Option<EpochId>,
     retry: Option<RetryToken>,
+    priority: Priority,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,12 +128,13 @@ impl LaneCore {
             pace: Pace::new(share),
             window: Window::new(initial, settings.window_max),
             quota: RetryQuota::new(settings.retry_tokens),
-            queue: FairQueue::new(settings.queue_per_user, settings.queue_per_lane),
+            queue: Queues::new(settings.queue_per_user, settings.queue_per_lane),
             expiries: BTreeSet::new(),
             sends: Slab::new(),
             unsettled: VecDeque::new(),
             unknown: 0,
             held: 0,
+            background: 0,
             probe: None,
             serial: 0,
             exhausted_until: None,
@@ -159,11 +164,11 @@ impl LaneCore {
         rng: &mut R,
     ) -> Result<Admission, Refused> {
         let now = self.advance(now);
-        if self.queue.is_empty()
+        if self.queue.is_clear_for(ticket.priority)
             && self.refusal(now, &ticket).is_none()
-            && let Door::Open { probe } = self.door(now)
+            && let Door::Open { probe } = self.door(now, ticket.priority)
         {
-            let send = self.send(now, ticket.retry, probe, false, rng);
+            let send = self.send(now, &ticket, probe, false, rng);
             self.on_sent(now, send);
             return Ok(Admission::Released(Release {
                 ticket: None,
@@ -187,7 +192,9 @@ impl LaneCore {
             return Err(self.refuse(now, &ticket, reason, Waits::default()));
         }
         let place = ticket.place();
-        let wait = self.outlook(now, self.queue.ahead_of(user, place)).wait();
+        let wait = self
+            .outlook(now, self.queue.ahead_of(ticket.priority, user, place))
+            .wait();
         if now + wait >= ticket.gives_up() {
             return Err(self.refuse(now, &ticket, ticket.gives_up_for(), Waits::default()));
         }
@@ -196,7 +203,8 @@ impl LaneCore {
             since: now,
             before: self.times.waited,
         };
-        let id = match self.queue.push(user, place, ticket.cost, waiting) {
+        let (priority, cost) = (ticket.priority, ticket.cost);
+        let id = match self.queue.push(priority, user, place, cost, waiting) {
             Ok(id) => id,
             Err(reason) => return Err(self.refuse(now, &ticket, reason, Waits::default())),
         };
@@ -211,19 +219,19 @@ impl LaneCore {
             return Next::Expired(id, refused);
         }
         self.times.waiting_for = None;
-        if self.queue.is_empty() {
+        let Some(next) = self.queue.next() else {
             return Next::Wait {
                 until: None,
                 reason: WaitReason::Idle,
             };
-        }
-        match self.door(now) {
+        };
+        match self.door(now, next) {
             Door::Open { probe } => match self.queue.pop() {
                 Some((id, _, waiting)) => {
                     self.expiries.remove(&(waiting.ticket.gives_up(), id));
                     let waits = self.times.waited.since(&waiting.before);
                     self.counters.waited(waits.total());
-                    let send = self.send(now, waiting.ticket.retry, probe, true, rng);
+                    let send = self.send(now, &waiting.ticket, probe, true, rng);
                     Next::Release(Release {
                         ticket: Some(id),
                         send,
@@ -328,10 +336,11 @@ impl LaneCore {
         if self.probe == Some(id) {
             self.verdict(now);
         }
-        let fate = self.sends.remove(id.index).fate;
+        let Send { fate, priority, .. } = self.sends.remove(id.index);
         if matches!(fate, Fate::Silent | Fate::Taken) {
             self.held -= 1;
         }
+        self.background -= usize::from(priority == Priority::Background);
     }
 
     /// Draws the right to one retry after a failure of this class; nothing when the lane's retry quota is spent.
@@ -350,8 +359,8 @@ impl LaneCore {
     }
 
     /// Charges a user for what its request cost beyond (or below) its ticket's cost, while the user has more waiting.
-    pub fn correct_cost(&mut self, user: UserKey, extra: i64) {
-        self.queue.correct(user, extra);
+    pub fn correct_cost(&mut self, priority: Priority, user: UserKey, extra: i64) {
+        self.queue.correct(priority, user, extra);
     }
 
     /// From now on nothing new waits; what waits already goes on.
@@ -384,6 +393,9 @@ impl LaneCore {
     }
 }
 
+#[cfg(test)]
+#[path = "core_background_tests.rs"]
+mod background_tests;
 #[cfg(test)]
 #[path = "core_properties.rs"]
 mod properties;

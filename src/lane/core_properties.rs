@@ -14,6 +14,7 @@ enum Step {
         retry: Option<RetryClass>,
         patience_ms: u64,
         deadline_ms: Option<u64>,
+        priority: Priority,
     },
     Pass(u64),
     Cancel(prop::sample::Index),
@@ -47,6 +48,10 @@ fn class() -> impl Strategy<Value = RetryClass> {
     ]
 }
 
+fn priority() -> impl Strategy<Value = Priority> {
+    prop_oneof![3 => Just(Priority::Live), 1 => Just(Priority::Background)]
+}
+
 fn outcome() -> impl Strategy<Value = Outcome> {
     let hint = || prop::option::of((0u64..90_000).prop_map(Duration::from_millis));
     prop_oneof![
@@ -62,8 +67,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        5 => (0u64..5, prop::option::of(class()), 1u64..90_000, prop::option::of(1u64..60_000)).prop_map(
-            |(user, retry, patience_ms, deadline_ms)| Step::Ask { user, retry, patience_ms, deadline_ms }
+        5 => (0u64..5, prop::option::of(class()), 1u64..90_000, prop::option::of(1u64..60_000), priority()).prop_map(
+            |(user, retry, patience_ms, deadline_ms, priority)| Step::Ask { user, retry, patience_ms, deadline_ms, priority }
         ),
         4 => (1u64..4_000).prop_map(Step::Pass),
         1 => any::<prop::sample::Index>().prop_map(Step::Cancel),
@@ -78,6 +83,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Observer {
     waiting: std::collections::HashMap<TicketId, (Ticket, Instant)>,
     live: Vec<(Release, Option<Outcome>)>,
+    background: std::collections::HashSet<SendId>,
     promised: Option<Instant>,
     probe: Option<(SendId, Instant)>,
     seen: usize,
@@ -108,6 +114,13 @@ impl Observer {
             if let Some((_, sent)) = self.probe {
                 prop_assert!(bench.now >= sent + SETTLE, "released beside a probe");
             }
+            let waits = |(waiting, _): &(Ticket, Instant)| {
+                waiting.priority == Priority::Live && bench.now < waiting.gives_up()
+            };
+            if ticket.priority == Priority::Background {
+                prop_assert!(!self.waiting.values().any(waits), "before those who wait");
+                self.background.insert(release.send);
+            }
             if release.probe {
                 self.probe = Some((release.send, bench.now));
             } else {
@@ -133,6 +146,7 @@ impl Observer {
         }
         self.gone = bench.expired.len();
         prop_assert_eq!(bench.core.live(), self.live.len());
+        prop_assert_eq!(bench.core.background, self.background.len());
         prop_assert_eq!(bench.core.waiting(), self.waiting.len());
         prop_assert!(
             self.spent <= self.given + 1e-6,
@@ -150,10 +164,18 @@ impl Observer {
                 retry,
                 patience_ms,
                 deadline_ms,
+                priority,
             } => {
                 let after = |ms| bench.now + Duration::from_millis(ms);
                 let (patience_until, deadline) = (after(*patience_ms), deadline_ms.map(after));
-                self.ask(bench, UserKey(*user), *retry, patience_until, deadline);
+                let asked = Ticket {
+                    retry: None,
+                    patience_until,
+                    deadline,
+                    cost: 1,
+                    priority: *priority,
+                };
+                self.ask(bench, UserKey(*user), *retry, asked);
             }
             Step::Pass(ms) => {
                 let time = Duration::from_millis(*ms);
@@ -173,6 +195,7 @@ impl Observer {
             }
             Step::End(index) if !self.live.is_empty() => {
                 let (release, _) = self.live.swap_remove(index.index(self.live.len()));
+                self.background.remove(&release.send);
                 if self.probe.is_some_and(|(probe, _)| probe == release.send) {
                     self.probe = None;
                 }
@@ -182,22 +205,10 @@ impl Observer {
         }
     }
 
-    fn ask(
-        &mut self,
-        bench: &mut Bench,
-        user: UserKey,
-        retry: Option<RetryClass>,
-        patience_until: Instant,
-        deadline: Option<Instant>,
-    ) {
+    fn ask(&mut self, bench: &mut Bench, user: UserKey, retry: Option<RetryClass>, asked: Ticket) {
         let retry = retry.and_then(|class| bench.core.may_retry(bench.now, class));
         self.spent += retry.map_or(0.0, |token| f64::from(token.class.cost()));
-        let ticket = Ticket {
-            retry,
-            patience_until,
-            deadline,
-            cost: 1,
-        };
+        let ticket = Ticket { retry, ..asked };
         // Polled only after it is known to the observer.
         match bench.core.enqueue(bench.now, user, ticket) {
             Ok(id) => {
@@ -264,7 +275,7 @@ proptest! {
         }
         let core = &mut bench.core;
         prop_assert!(core.is_idle() && core.expiries.is_empty() && core.probe.is_none());
-        prop_assert_eq!((core.unknown, core.held), (0, 0));
+        prop_assert_eq!((core.unknown, core.held, core.background), (0, 0, 0));
         core.advance(bench.now + SETTLE);
         prop_assert!(core.unsettled.is_empty());
     }

@@ -40,15 +40,16 @@ impl Bench {
             patience_until: self.now + PATIENCE,
             deadline: None,
             cost: 1,
+            priority: Priority::Live,
         }
     }
 
-    fn ask(&mut self, user: u64) -> Result<TicketId, Refused> {
+    pub(super) fn ask(&mut self, user: u64) -> Result<TicketId, Refused> {
         let ticket = self.ticket();
         self.ask_with(user, ticket)
     }
 
-    fn ask_with(&mut self, user: u64, ticket: Ticket) -> Result<TicketId, Refused> {
+    pub(super) fn ask_with(&mut self, user: u64, ticket: Ticket) -> Result<TicketId, Refused> {
         let id = self.core.enqueue(self.now, UserKey(user), ticket);
         self.poll();
         id
@@ -81,7 +82,7 @@ impl Bench {
     }
 
     /// Lets time pass, poll by poll, as far as something happens by itself within `limit`.
-    fn run(&mut self, limit: Duration) {
+    pub(super) fn run(&mut self, limit: Duration) {
         let end = self.now + limit;
         while let Some(wake) = self.wake.filter(|wake| *wake <= end) {
             self.now = wake;
@@ -102,12 +103,12 @@ impl Bench {
         self.poll();
     }
 
-    fn fail(&mut self, send: SendId, outcome: Outcome) {
+    pub(super) fn fail(&mut self, send: SendId, outcome: Outcome) {
         self.result(send, outcome);
         self.end(send);
     }
 
-    fn last(&self) -> Release {
+    pub(super) fn last(&self) -> Release {
         *self.released.last().expect("something was released")
     }
 }

@@ -18,7 +18,7 @@
 //! | [`breaker`] | is the upstream alive? | failures and answers |
 //! | [`pace`] and [`report`] | how many a second? | what is accepted between two refusals; headers |
 //! | [`window`] | how many at a time? | what the upstream takes and holds |
-//! | [`queue`] | who is next? | users |
+//! | [`queue`] | who is next? | users, and what nobody waits for |
 //! | [`patience`] | is it worth the wait? | the others |
 //! | [`quota`] | may this be tried again? | successes |
 //!
@@ -32,7 +32,8 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), surgetank::lane::Refused> {
 //! let lane = Arc::new(Lane::new(LaneSettings::default(), Label::shared()));
 //! let patience_until = Instant::now() + Duration::from_secs(60);
-//! let request = Request { user: UserKey(7), retry: None, patience_until, deadline: None, cost: 1 };
+//! let request = Request { user: UserKey(7), retry: None, patience_until, deadline: None, cost: 1,
+//! #     priority: surgetank::lane::Priority::Live };
 //! let permit = lane.admit(request).await?;
 //! // Send it; when the answer begins:
 //! permit.report(Outcome::Served, &[]);
@@ -52,6 +53,7 @@ mod notes;
 mod outcome;
 pub mod pace;
 pub mod patience;
+mod priority;
 pub mod queue;
 pub mod quota;
 pub mod report;
@@ -68,6 +70,7 @@ pub mod window;
 pub use self::core::{Admission, LaneCore, Next, Release, SendId, Ticket};
 pub use label::Label;
 pub use outcome::{Change, ChangeKind, Outcome, RefuseReason, Refused, WaitReason};
+pub use priority::Priority;
 pub use queue::{MAX_COST, TicketId, UserKey};
 pub use quota::{RetryClass, RetryToken};
 pub use report::{Measure, QuotaLeft, QuotaReport};

@@ -19,6 +19,7 @@ use std::collections::hash_map::Entry;
 use slab::Slab;
 
 use super::outcome::RefuseReason;
+use super::priority::Priority;
 
 /// The largest cost of one request; higher ones are cut to it, and zero counts as one.
 pub const MAX_COST: u8 = 16;
@@ -30,6 +31,7 @@ pub struct UserKey(pub u64);
 /// A waiting request. Never reused: a stale id finds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TicketId {
+    priority: Priority,
     index: usize,
     serial: u64,
 }
@@ -48,6 +50,8 @@ pub enum Place {
 /// Requests that wait, by user, with what the caller of the queue keeps for each.
 #[derive(Debug)]
 pub struct FairQueue<T> {
+    /// Of all requests in it.
+    priority: Priority,
     nodes: Slab<Node<T>>,
     users: Slab<User>,
     by_key: HashMap<UserKey, usize>,
@@ -98,11 +102,20 @@ struct User {
     after: usize,
 }
 
-impl<T> FairQueue<T> {
-    /// An empty queue that holds at most `per_user` requests of one user and `per_lane` in all.
+impl TicketId {
+    /// The kind of the request.
     #[must_use]
-    pub fn new(per_user: usize, per_lane: usize) -> Self {
+    pub const fn priority(&self) -> Priority {
+        self.priority
+    }
+}
+
+impl<T> FairQueue<T> {
+    /// An empty queue for requests of one kind that holds at most `per_user` requests of one user and `per_lane` in all.
+    #[must_use]
+    pub fn new(priority: Priority, per_user: usize, per_lane: usize) -> Self {
         Self {
+            priority,
             nodes: Slab::new(),
             users: Slab::new(),
             by_key: HashMap::new(),
@@ -202,7 +215,7 @@ impl<T> FairQueue<T> {
     pub fn get(&self, id: TicketId) -> Option<&T> {
         self.nodes
             .get(id.index)
-            .filter(|node| node.serial == id.serial)
+            .filter(|node| node.serial == id.serial && self.priority == id.priority)
             .map(|node| &node.value)
     }
 
@@ -249,8 +262,8 @@ impl<T> FairQueue<T> {
             LineOf::Owed(key) => key,
         };
         let node = self.unlink(index);
-        let serial = node.serial;
-        (TicketId { index, serial }, key, node.value)
+        let id = self.id(index, node.serial);
+        (id, key, node.value)
     }
 
     fn insert(&mut self, key: UserKey, place: Place, cost: u8, value: T) -> TicketId {
@@ -289,7 +302,15 @@ impl<T> FairQueue<T> {
                 self.nodes[before].after = Some(index);
             }
         }
-        TicketId { index, serial }
+        self.id(index, serial)
+    }
+
+    const fn id(&self, index: usize, serial: u64) -> TicketId {
+        TicketId {
+            priority: self.priority,
+            index,
+            serial,
+        }
     }
 
     fn line(&mut self, line: LineOf) -> &mut Line {

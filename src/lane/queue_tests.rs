@@ -26,7 +26,7 @@ fn owed(queue: &mut FairQueue<u32>, user: u64, value: u32) -> TicketId {
 
 #[test]
 fn users_take_turns_whatever_they_ask() {
-    let mut queue = FairQueue::new(50, 1_000);
+    let mut queue = FairQueue::new(Priority::Live, 50, 1_000);
     for value in 0..5 {
         push(&mut queue, 1, 10 + value);
     }
@@ -41,7 +41,7 @@ fn users_take_turns_whatever_they_ask() {
 
 #[test]
 fn a_retry_goes_before_its_own_user_and_nobody_else() {
-    let mut queue = FairQueue::new(50, 1_000);
+    let mut queue = FairQueue::new(Priority::Live, 50, 1_000);
     push(&mut queue, 1, 10);
     push(&mut queue, 2, 20);
     push(&mut queue, 2, 21);
@@ -51,7 +51,7 @@ fn a_retry_goes_before_its_own_user_and_nobody_else() {
 
 #[test]
 fn a_turn_taken_in_vain_is_given_back_and_costs_its_user_no_other() {
-    let mut queue = FairQueue::new(50, 1_000);
+    let mut queue = FairQueue::new(Priority::Live, 50, 1_000);
     for user in 1u32..=3 {
         push(&mut queue, u64::from(user), 10 * user);
         push(&mut queue, u64::from(user), 10 * user + 1);
@@ -75,7 +75,7 @@ fn a_turn_taken_in_vain_is_given_back_and_costs_its_user_no_other() {
 
 #[test]
 fn a_dear_request_costs_its_user_turns() {
-    let mut queue = FairQueue::new(50, 1_000);
+    let mut queue = FairQueue::new(Priority::Live, 50, 1_000);
     for value in 0..3 {
         queue
             .push(UserKey(1), Place::End, 4, 10 + value)
@@ -92,7 +92,7 @@ fn a_dear_request_costs_its_user_turns() {
 
 #[test]
 fn bounds_hold_for_newcomers_but_not_for_retries() {
-    let mut queue = FairQueue::new(2, 3);
+    let mut queue = FairQueue::new(Priority::Live, 2, 3);
     push(&mut queue, 1, 0);
     push(&mut queue, 1, 1);
     assert_eq!(
@@ -111,7 +111,7 @@ fn bounds_hold_for_newcomers_but_not_for_retries() {
 
 #[test]
 fn a_removed_request_is_gone_and_its_id_finds_nobody_else() {
-    let mut queue = FairQueue::new(50, 1_000);
+    let mut queue = FairQueue::new(Priority::Live, 50, 1_000);
     let first = push(&mut queue, 1, 1);
     assert_eq!(queue.remove(first), Some(1));
     assert_eq!(queue.remove(first), None);
@@ -126,7 +126,7 @@ fn a_removed_request_is_gone_and_its_id_finds_nobody_else() {
 
 #[test]
 fn a_turn_that_ends_by_leaving_does_not_cost_the_next_user_its_own() {
-    let mut queue = FairQueue::new(50, 1_000);
+    let mut queue = FairQueue::new(Priority::Live, 50, 1_000);
     push(&mut queue, 1, 10);
     let second = push(&mut queue, 1, 11);
     queue
@@ -141,7 +141,7 @@ fn a_turn_that_ends_by_leaving_does_not_cost_the_next_user_its_own() {
 
 #[test]
 fn a_correction_delays_its_user_and_is_bounded() {
-    let mut queue = FairQueue::new(50, 1_000);
+    let mut queue = FairQueue::new(Priority::Live, 50, 1_000);
     for value in 0..3 {
         push(&mut queue, 1, 10 + value);
         push(&mut queue, 2, 20 + value);
@@ -179,7 +179,7 @@ proptest! {
     /// beside those that are owed.
     #[test]
     fn nobody_waits_for_more_than_the_others_turns(steps in steps()) {
-        let mut queue = FairQueue::new(50, 1_000);
+        let mut queue = FairQueue::new(Priority::Live, 50, 1_000);
         let mut model: BTreeMap<u64, VecDeque<(TicketId, u32)>> = BTreeMap::new();
         let mut owing: VecDeque<(TicketId, u32)> = VecDeque::new();
         // By waiting user: how often each other user was served since it has been waiting or was served itself.
@@ -248,8 +248,8 @@ proptest! {
     #[test]
     fn a_leaving_user_costs_nobody_a_turn(pushes in prop::collection::vec((0u64..5, 1u8..=16), 0..60), popped in 0usize..10) {
         let leaver = 2;
-        let mut with = FairQueue::new(100, 1_000);
-        let mut without = FairQueue::new(100, 1_000);
+        let mut with = FairQueue::new(Priority::Live, 100, 1_000);
+        let mut without = FairQueue::new(Priority::Live, 100, 1_000);
         let mut ids = Vec::new();
         for (value, (user, cost)) in (0u32..).zip(&pushes) {
             let id = with.push(UserKey(*user), Place::End, *cost, value).expect("within bounds");

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::core::{Admission, LaneCore, Release, SendId, Ticket};
 use super::label::Label;
 use super::outcome::{Change, Outcome, Refused};
+use super::priority::Priority;
 use super::queue::{TicketId, UserKey};
 use super::quota::{RetryClass, RetryToken};
 use super::report::QuotaReport;
@@ -46,6 +47,8 @@ pub struct Request {
     pub deadline: Option<Instant>,
     /// What it costs its user's turn: 1, or more for a request known to be dear.
     pub cost: u8,
+    /// Whether somebody waits for the answer.
+    pub priority: Priority,
 }
 
 /// The right to send one attempt, to be held until its response body has ended.
@@ -125,8 +128,8 @@ impl Lane {
     }
 
     /// Charges a user for what its request cost beyond (or below) what its ticket said.
-    pub fn correct_cost(&self, user: UserKey, extra: i64) {
-        self.lock().core.correct_cost(user, extra);
+    pub fn correct_cost(&self, priority: Priority, user: UserKey, extra: i64) {
+        self.lock().core.correct_cost(priority, user, extra);
     }
 
     /// Takes new settings and keeps what it has learned; see [`LaneCore::retune`].
@@ -192,6 +195,7 @@ impl Lane {
             patience_until,
             deadline,
             cost,
+            priority,
         } = request;
         // The lane takes the right's token over, and returns it itself if this attempt is never sent.
         let retry = retry.and_then(|mut right| right.token.take());
@@ -200,6 +204,7 @@ impl Lane {
             patience_until,
             deadline,
             cost,
+            priority,
         };
         let mut inner = self.lock();
         let asked = ticket;

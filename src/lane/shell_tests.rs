@@ -31,6 +31,7 @@ fn request(user: u64) -> Request {
         patience_until: Instant::now() + PATIENCE,
         deadline: None,
         cost: 1,
+        priority: Priority::Live,
     }
 }
 

@@ -1,4 +1,5 @@
 use super::super::outcome::Outcome;
+use super::super::priority::Priority;
 use super::super::queue::UserKey;
 use super::super::shell::Request;
 use super::*;
@@ -27,6 +28,7 @@ fn request() -> Request {
         patience_until,
         deadline: None,
         cost: 1,
+        priority: Priority::Live,
     }
 }
 

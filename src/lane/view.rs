@@ -88,7 +88,7 @@ impl LaneCore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lane::{LaneSettings, Measure, Outcome, QuotaReport, Ticket};
+    use crate::lane::{LaneSettings, Measure, Outcome, Priority, QuotaReport, Ticket};
 
     fn ticket(now: Instant) -> Ticket {
         Ticket {
@@ -96,6 +96,7 @@ mod tests {
             patience_until: now + Duration::from_secs(600),
             deadline: None,
             cost: 1,
+            priority: Priority::Live,
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -25,7 +25,11 @@ use super::{
     socket::{Socket, Transport},
     streams::Streams,
 };
-use crate::{app::Arrival, body::Body};
+use crate::{
+    app::Arrival,
+    body::Body,
+    tunnel::bridge::{self, Doorway},
+};
 
 /// How an HTTP/2 connection with prior knowledge begins (RFC 9113 §3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -72,16 +76,18 @@ pub(super) async fn serve<S, E>(
     socket.unread(prefix);
 
     let io = TokioIo::new(socket);
+    let doorway = Doorway::default();
     let service = hyper::service::service_fn({
-        let (clock, lifecycle) = (clock.clone(), lifecycle.clone());
-        move |request: Request<Incoming>| {
+        let (clock, lifecycle, doorway) = (clock.clone(), lifecycle.clone(), doorway.clone());
+        move |mut request: Request<Incoming>| {
             let (edge, clock, version) = (edge.clone(), clock.clone(), request.version());
-            let lifecycle = lifecycle.clone();
+            let (lifecycle, doorway) = (lifecycle.clone(), doorway.clone());
             let in_flight = clock.request_began();
+            let switch = bridge::asked(&mut request);
             async move {
                 let response = edge.oneshot(Arrival { request, peer }).await;
-                response.map(|mut response| {
-                    part(&mut response, version, &lifecycle);
+                response.map(|response| {
+                    let response = part(doorway.pass(switch, response), version, &lifecycle);
                     answer::put(response, version, clock, in_flight)
                 })
             }
@@ -96,14 +102,8 @@ pub(super) async fn serve<S, E>(
             .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
             .keep_alive_interval(limits.keepalive_idle)
             .serve_connection(io, service);
-        drive(
-            connection,
-            http2::Connection::graceful_shutdown,
-            &clock,
-            &limits,
-            &lifecycle,
-        )
-        .await;
+        let retire = http2::Connection::graceful_shutdown;
+        drive(connection, retire, &clock, &limits, &lifecycle).await;
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -111,24 +111,22 @@ pub(super) async fn serve<S, E>(
             .max_buf_size(limits.max_head.max(8 * 1024)) // hyper accepts nothing smaller
             .max_headers(limits.max_headers)
             .preserve_header_case(true)
-            .serve_connection(io, service);
-        drive(
-            connection,
-            http1::Connection::graceful_shutdown,
-            &clock,
-            &limits,
-            &lifecycle,
-        )
-        .await;
+            .serve_connection(io, service)
+            .with_upgrades();
+        let retire = http1::UpgradeableConnection::graceful_shutdown;
+        drive(connection, retire, &clock, &limits, &lifecycle).await;
+        doorway.run(limits.write_idle, &lifecycle).await;
     }
 }
 
 /// While the process ends, the caller's next request belongs to somebody who stays.
-fn part(response: &mut Response<Body>, version: Version, lifecycle: &Lifecycle) {
-    if lifecycle.is_stopping() && version != Version::HTTP_2 {
+fn part(mut response: Response<Body>, version: Version, lifecycle: &Lifecycle) -> Response<Body> {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if lifecycle.is_stopping() && version != Version::HTTP_2 && !switches {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
+    response
 }
 
 /// What the peer says first, and whether that is HTTP/2; nothing when it says nothing in time.

@@ -105,6 +105,7 @@ fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
         (_, "attempt") => &["first", "retry"],
         ("surgetank_retries_denied_total", "reason") => DENIED,
         ("surgetank_larger_total", "outcome") => LARGER,
+        (_, "direction") => &["up", "down"],
         (_, "token") => &["missing", "unknown"],
         (_, "change") => &["gate_closed", "breaker_shut", "recovered"],
         ("surgetank_fallback_total", "kind") => &["upstream", "queue", "reply"],

@@ -108,6 +108,10 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Live connections of callers.
     pub connections: IntGauge,
+    /// Open tunnels.
+    pub tunnels: IntGauge,
+    /// Bytes that passed through them.
+    pub tunnel_bytes: IntCounterVec,
     /// Bytes of bodies held in memory.
     pub held_bytes: IntGauge,
     /// Users known to the limiter.
@@ -263,6 +267,12 @@ impl Metrics {
             )?,
             in_flight: add.gauge("surgetank_in_flight_requests", "Requests whose answer has not ended.")?,
             connections: add.gauge("surgetank_connections", "Live connections of callers.")?,
+            tunnels: add.gauge("surgetank_tunnels", "Open WebSockets.")?,
+            tunnel_bytes: add.counters(
+                "surgetank_tunnel_bytes_total",
+                "Bytes that passed through WebSockets, up to the upstream and down to the caller.",
+                &["upstream", "direction"],
+            )?,
             held_bytes: add.gauge("surgetank_held_bytes", "Bytes of bodies held in memory for retries.")?,
             users: add.gauge("surgetank_limited_users", "Users known to the limiter.")?,
             panics: add.counter("surgetank_panics_total", "Requests that ended in a panic of ours.")?,

@@ -7,7 +7,8 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use surgetank::lane::{
-    LaneCore, LaneSettings, Next, Outcome, RetryClass, RetryToken, SendId, Ticket, TicketId,
+    LaneCore, LaneSettings, Next, Outcome, Priority, RetryClass, RetryToken, SendId, Ticket,
+    TicketId,
 };
 use tokio::time::Instant;
 
@@ -162,6 +163,7 @@ impl Storm<'_> {
             patience_until,
             deadline: None,
             cost: 1,
+            priority: Priority::Live,
         };
         let now = self.clock(self.now);
         let instance = &mut self.instances[index];

@@ -39,6 +39,7 @@ mod tls;
 mod traces;
 mod transparency;
 mod truncated;
+mod tunnel;
 mod unwrap;
 mod uploads;
 mod usage;

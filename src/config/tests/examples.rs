@@ -30,6 +30,7 @@ fn every_example_loads_without_a_warning() {
         "fallback.yaml",
         "limits.yaml",
         "local-models.yaml",
+        "replicas.yaml",
         "sidecar.yaml",
         "surgetank.yaml",
     ] {
@@ -149,6 +150,14 @@ fn the_examples_do_what_their_comments_say() {
             (Some(8), WhenExceeded::Wait)
         );
     }
+
+    let (config, _) = example("replicas.yaml");
+    let store = config.store.expect("that is what it is for");
+    assert!(store.is_redis());
+    assert_eq!(
+        (store.fail, store.replicas),
+        (crate::config::Fail::Local, None)
+    );
 
     let (config, _) = example("fallback.yaml");
     assert_eq!(config.routes[0].fallback, []);

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::super::gate::Passage;
 use super::super::outcome::{RefuseReason, Refused, WaitReason};
 use super::super::patience::{Outlook, tellable};
+use super::super::priority::Priority;
 use super::super::queue::{TicketId, UserKey};
-use super::super::quota::RetryToken;
 use super::super::report::QuotaLeft;
 use super::super::snapshot::Snapshot;
 use super::super::waits::Waits;
@@ -31,7 +31,7 @@ impl LaneCore {
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Snapshot {
         let now = self.clock(now);
-        let reason = match self.door(now) {
+        let reason = match self.door(now, self.queue.next().unwrap_or_default()) {
             Door::Open { .. } => WaitReason::Idle,
             Door::Shut { reason, .. } => reason,
         };
@@ -79,7 +79,7 @@ impl LaneCore {
     }
 
     /// The doors from the outside in. A probe is not held up by a window that the dead may fill.
-    pub(super) fn door(&self, now: Instant) -> Door {
+    pub(super) fn door(&self, now: Instant, priority: Priority) -> Door {
         let breaker = self.breaker.passage(now);
         match breaker {
             Passage::Shut(until) => {
@@ -119,13 +119,22 @@ impl LaneCore {
             };
         }
         let probe = breaker == Passage::Probe || gate == Passage::Probe;
-        if !probe && !self.window.has_room(self.sends.len(), self.unknown) {
+        if !probe && !self.has_room(priority) {
             return Door::Shut {
                 until: None,
                 reason: WaitReason::Window,
             };
         }
         Door::Open { probe }
+    }
+
+    /// The background leaves half of the window to those who come next: an answer can last for minutes.
+    fn has_room(&self, priority: Priority) -> bool {
+        let has_its_part = match priority {
+            Priority::Live => true,
+            Priority::Background => self.background < (self.window.limit() / 2).max(1),
+        };
+        has_its_part && self.window.has_room(self.sends.len(), self.unknown)
     }
 
     /// When the oldest request of unknown fate counts as taken, if that may open the door that is shut.
@@ -142,7 +151,7 @@ impl LaneCore {
     pub(super) fn send<R: Rng + ?Sized>(
         &mut self,
         now: Instant,
-        retry: Option<RetryToken>,
+        ticket: &Ticket,
         probe: bool,
         waited: bool,
         rng: &mut R,
@@ -157,7 +166,8 @@ impl LaneCore {
             on_wire: false,
             fate: Fate::Unknown,
             epoch,
-            retry,
+            retry: ticket.retry,
+            priority: ticket.priority,
         };
         let id = SendId {
             index: self.sends.insert(send),
@@ -165,6 +175,7 @@ impl LaneCore {
         };
         self.unsettled.push_back((now, id));
         self.unknown += 1;
+        self.background += usize::from(ticket.priority == Priority::Background);
         if probe {
             self.probe = Some(id);
             if self.breaker.passage(now) == Passage::Probe {
@@ -209,9 +220,11 @@ impl LaneCore {
             RefuseReason::Exhausted => self
                 .exhausted_until
                 .map_or(Duration::ZERO, |until| until.saturating_duration_since(now)),
-            _ => self.outlook(now, self.queue.len()).wait(),
+            _ => self
+                .outlook(now, self.queue.len_before(ticket.priority))
+                .wait(),
         };
-        let waiting_for = match self.door(now) {
+        let waiting_for = match self.door(now, ticket.priority) {
             Door::Open { .. } => self.times.waiting_for.unwrap_or(WaitReason::Idle),
             Door::Shut { reason, .. } => reason,
         };

@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 
 use super::super::outcome::{RefuseReason, Refused, WaitReason};
+use super::super::priority::Priority;
 use super::super::queue::{Place, TicketId};
 use super::super::quota::RetryToken;
 use super::super::waits::Waits;
@@ -18,6 +19,8 @@ pub struct Ticket {
     pub deadline: Option<Instant>,
     /// What it costs its user's turn, from 1 (usual) to [`crate::lane::MAX_COST`].
     pub cost: u8,
+    /// Whether somebody waits for the answer.
+    pub priority: Priority,
 }
 
 /// A request that may be sent now.

@@ -129,7 +129,9 @@ const multiplied = (options) => async (client, call, fault) => {
   note("4_exhausted", client, call, options === ways.header ? `${fault.name}, no fallback by header` : fault.name, seen);
 
   assert.equal(nameOf(seen.error), "AI_RetryError");
-  assert.equal(seen.header("x-should-retry"), "false");
+  // What three calls learn of one quota makes the last wait longest: its stream has then begun, and tells within it.
+  const hasBegun = call.streams && fault.name === "429" && seen.exchanges.at(-1).status === 200;
+  assert.equal(seen.header("x-should-retry"), hasBegun ? undefined : "false");
   assert.equal(seen.exchanges.length, 3);
   const extra = seen.upstream.length - 3 * tries;
   assert.ok(extra === 0 || (fault.name === "reset" && extra <= 3), `${seen.upstream.length} upstream calls`);

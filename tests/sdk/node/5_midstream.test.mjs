@@ -11,10 +11,11 @@ async function cell(client, call, row) {
   const seen = await makeCall(client, call, `${row.script};${text},${well}`, { at: "hurried", headers: row.headers });
   note("5_midstream", client, call, `${row.fault} ${row.place}`, seen);
 
-  const expected = row[call.dialect];
+  const isRepeated = row.repeated?.includes(client.name) ?? false;
+  const expected = isRepeated ? "answer" : row[call.dialect];
   assert.ok(seen.seconds < 20, `it hung: ${seen.seconds} s`);
-  assert.equal(seen.exchanges.length, 1, "what has begun cannot be tried again");
-  assert.equal(seen.upstream.length, expected === "retried" ? 2 : 1);
+  assert.equal(seen.exchanges.length, isRepeated ? 2 : 1, "what has begun cannot be tried again");
+  assert.equal(seen.upstream.length, isRepeated || expected === "retried" ? 2 : 1);
   const { answer } = await direct(client, call, well);
   if (expected === "answer" || expected === "retried") {
     assert.ifError(seen.error);
