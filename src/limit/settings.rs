@@ -151,8 +151,8 @@ impl Limiters {
         let prints = prints.collect();
         let table = Table::new(plans, limited.max_users, Instant::now());
         let users = Arc::new(Ledger::new(table, prints));
-        let limiter = Limiter::new(classes, users, total);
-        Ok(Some(limiter.shared_by(self.shared.clone())))
+        let made = Limiter::new(classes, users, total);
+        Ok(Some(made.shared_by(self.shared.clone())))
     }
 
     /// What all may use together is the same thing wherever it is written the same.

@@ -49,7 +49,7 @@ impl Scene {
         scene
     }
 
-    async fn begin(&mut self, outage: Outage) {
+    fn begin(&mut self, outage: Outage) {
         match outage {
             Outage::Killed => self.server.kill(),
             Outage::Frozen => self.server.freeze(),
@@ -112,7 +112,7 @@ const PER_USER: &str = "per_user: { requests: 10/day }, max_users: 1000";
 async fn open_limits_nobody() {
     let mut scene = Scene::start("open", PER_USER).await;
     for outage in OUTAGES {
-        scene.begin(outage).await;
+        scene.begin(outage);
         let user = format!("{outage:?}");
         let (got, without_store) = statuses(&scene.replicas.tanks[0], &user, 25).await;
         assert_eq!((got, without_store), (vec![200; 25], 25), "{outage:?}");
@@ -129,7 +129,7 @@ async fn open_limits_nobody() {
 async fn local_divides_the_limit_among_the_instances() {
     let mut scene = Scene::start("local", PER_USER).await;
     for outage in OUTAGES {
-        scene.begin(outage).await;
+        scene.begin(outage);
         let user = format!("{outage:?}");
         let mut served = 0;
         for tank in &scene.replicas.tanks {
@@ -149,7 +149,7 @@ async fn local_goes_on_from_what_the_store_has_told() {
     let mut scene = Scene::start("local", PER_USER).await;
     let (got, without_store) = statuses(&scene.replicas.tanks[0], "ann", 6).await;
     assert_eq!((got, without_store), (vec![200; 6], 0));
-    scene.begin(Outage::Killed).await;
+    scene.begin(Outage::Killed);
     let (got, _) = statuses(&scene.replicas.tanks[0], "ann", 4).await;
     assert_eq!(
         got,
@@ -162,7 +162,7 @@ async fn local_goes_on_from_what_the_store_has_told() {
 async fn closed_refuses_in_the_callers_dialect() {
     let mut scene = Scene::start("closed", PER_USER).await;
     for outage in OUTAGES {
-        scene.begin(outage).await;
+        scene.begin(outage);
         let tank = &scene.replicas.tanks[0];
         let (got, without_store) = statuses(tank, "ann", 6).await;
         assert_eq!((got, without_store), (vec![503; 6], 6), "{outage:?}");
@@ -206,7 +206,7 @@ async fn a_dead_store_costs_nothing_and_few_connections() {
     let mut scene = Scene::start("local", "per_user: { requests: 100000/min }").await;
     let clients = |server: &Server| server.cli(&["CLIENT", "LIST"]).lines().count();
     for _ in 0..3 {
-        scene.begin(Outage::Frozen).await;
+        scene.begin(Outage::Frozen);
         let tank = &scene.replicas.tanks[0];
         // Three of them find out, and the rest know.
         let (got, _) = statuses(tank, "ann", 6).await;

@@ -87,10 +87,10 @@ async fn ask(
 /// By the moments at which the server decided: exact, whatever the machine does meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_window_has_more_than_the_limit_and_the_whole_has_all_of_it() {
-    let server = Server::start().await;
-    let store = surgetank::config::Store {
+    let store = Server::start().await;
+    let settings = surgetank::config::Store {
         timeout: Duration::from_secs(10),
-        ..server.store()
+        ..store.store()
     };
     let (count, burst) = (100, 50);
     let limit = Limit {
@@ -100,7 +100,7 @@ async fn no_window_has_more_than_the_limit_and_the_whole_has_all_of_it() {
         burst,
     };
     let instances: Vec<_> = (0..4)
-        .map(|_| Arc::new(Instance::start(&store, Times::default())))
+        .map(|_| Arc::new(Instance::start(&settings, Times::default())))
         .collect();
     let until = Instant::now() + Duration::from_secs(seconds());
     let mut asking = JoinSet::new();
@@ -177,8 +177,8 @@ async fn call_on(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_proxies_serve_what_one_would() {
-    let server = Server::start().await;
-    let replicas = Replicas::patient(4, &server, "per_user: { requests: 25/1s, burst: 25 }");
+    let store = Server::start().await;
+    let replicas = Replicas::patient(4, &store, "per_user: { requests: 25/1s, burst: 25 }");
     let began = Instant::now();
     let until = began + Duration::from_secs(seconds());
     let mut calling = JoinSet::new();
@@ -193,13 +193,9 @@ async fn four_proxies_serve_what_one_would() {
             ));
         }
     }
-    let (served, refused) = calling
-        .join_all()
-        .await
-        .into_iter()
-        .fold((0, 0), |(served, refused), (more, no)| {
-            (served + more, refused + no)
-        });
+    let statuses = calling.join_all().await;
+    let served: u64 = statuses.iter().map(|(served, _)| served).sum();
+    let refused: u64 = statuses.iter().map(|(_, refused)| refused).sum();
     let elapsed = began.elapsed();
     let most = 25 + u64::try_from(elapsed.as_millis()).expect("short") * 25 / 1_000 + 1;
     println!("{served} served of at most {most} in {elapsed:?}, {refused} refused");
@@ -219,10 +215,10 @@ async fn four_proxies_serve_what_one_would() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn never_more_run_at_once_than_may() {
-    let server = Server::start().await;
+    let store = Server::start().await;
     let replicas = Replicas::patient(
         4,
-        &server,
+        &store,
         "per_user: { concurrent: 3, when_exceeded: wait, max_wait: 20s }, total: { concurrent: 4 }",
     );
     let until = Instant::now() + Duration::from_secs(seconds());
@@ -233,16 +229,12 @@ async fn never_more_run_at_once_than_may() {
             let request = Tongue::Chat
                 .stream()
                 .header("x-surgetank-user", user)
-                .header("x-lab-fault", "ok;words=5;every=20ms");
+                .header("x-lab-fault", "ok;words=5;interval=20ms");
             calling.spawn(call_on(tank.addr, request, Duration::from_millis(1), until));
         }
     }
-    let served: u64 = calling
-        .join_all()
-        .await
-        .into_iter()
-        .map(|(served, _)| served)
-        .sum();
+    let answers = calling.join_all().await;
+    let served: u64 = answers.iter().map(|(served, _)| served).sum();
     let records = replicas.lab.requests();
     assert!(served >= 20 && records.len() >= 20, "{served}");
     let times: Vec<_> = records
@@ -271,8 +263,8 @@ fn most_at_once(intervals: &[(Duration, Duration)]) -> usize {
 
 #[tokio::test]
 async fn what_is_left_is_told_of_all_instances_together() {
-    let server = Server::start().await;
-    let replicas = Replicas::patient(2, &server, "per_user: { requests: 10/day }");
+    let store = Server::start().await;
+    let replicas = Replicas::patient(2, &store, "per_user: { requests: 10/day }");
     let [one, two] = &replicas.tanks[..] else {
         panic!("two")
     };
@@ -303,9 +295,9 @@ async fn what_is_left_is_told_of_all_instances_together() {
 
 #[tokio::test]
 async fn what_all_may_use_together_is_one_thing_and_charged_with_the_users_own() {
-    let server = Server::start().await;
+    let store = Server::start().await;
     let limits = "per_user: { requests: 10/day }, total: { requests: 3/day }";
-    let replicas = Replicas::patient(2, &server, limits);
+    let replicas = Replicas::patient(2, &store, limits);
     let [one, two] = &replicas.tanks[..] else {
         panic!("two")
     };
@@ -326,7 +318,7 @@ async fn what_all_may_use_together_is_one_thing_and_charged_with_the_users_own()
         );
     }
     // What was refused was charged to nobody: the account of the user is as it was.
-    let user = server.cli(&["--scan", "--pattern", "*"]);
+    let user = store.cli(&["--scan", "--pattern", "*"]);
     assert_eq!(
         user.lines()
             .filter(|key| !key.ends_with("instances"))
@@ -338,8 +330,8 @@ async fn what_all_may_use_together_is_one_thing_and_charged_with_the_users_own()
 
 #[tokio::test]
 async fn tokens_are_settled_for_all_instances() {
-    let server = Server::start().await;
-    let replicas = Replicas::patient(2, &server, "per_user: { tokens: 86400/day }");
+    let store = Server::start().await;
+    let replicas = Replicas::patient(2, &store, "per_user: { tokens: 86400/day }");
     let [one, two] = &replicas.tanks[..] else {
         panic!("two")
     };
@@ -384,9 +376,9 @@ async fn tokens_are_settled_for_all_instances() {
 
 #[tokio::test]
 async fn who_may_wait_is_served_at_the_time_that_the_store_told() {
-    let server = Server::start().await;
+    let store = Server::start().await;
     let limits = "per_user: { requests: 5/1s, burst: 1, when_exceeded: wait, max_wait: 20s }";
-    let replicas = Replicas::patient(2, &server, limits);
+    let replicas = Replicas::patient(2, &store, limits);
     let began = Instant::now();
     let mut calling = JoinSet::new();
     for tank in &replicas.tanks {
@@ -403,7 +395,7 @@ async fn who_may_wait_is_served_at_the_time_that_the_store_told() {
     // Who cannot be served in time is refused at once, and not behind the wait.
     let hurried = Replicas::patient(
         1,
-        &server,
+        &store,
         "per_user: { requests: 1/hour, when_exceeded: wait, max_wait: 1h }",
     );
     assert_eq!(hurried.tanks[0].call(&of("eve")).await.status, 200);

@@ -60,7 +60,7 @@ impl Inner {
                 Ok(()) => return,
                 Err(StoreError::Down) => self.until_up().await,
                 Err(StoreError::Timeout(_) | StoreError::Failed(_)) => {
-                    tokio::time::sleep(PAUSE).await
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }
