@@ -10,10 +10,11 @@ use crate::{
     budget::Budget,
     config::{Config, Environment},
     lane::layer::Lanes,
+    queue::{Queue, drain::Drainer},
     reload::{Bell, fixed},
     rules::{Rules, RulesError, RulesInForce},
     server::{self, Certificate, CertificateError, Fleet, Lifecycle, Limits, Listener, Stage},
-    store::{self, redis::AddressError},
+    store::{self, redis::AddressError, sqlite},
     telemetry::{Metrics, Traces, TracesError},
     upstream::{self, Pool},
 };
@@ -42,6 +43,9 @@ pub enum StartError {
     /// A metric family could not be registered.
     #[error("metrics could not be set up: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The queue's file belongs to another process.
+    #[error("the queue could not be opened: {0}")]
+    Queue(#[from] sqlite::StartError),
     /// No thread or no descriptors.
     #[error("the workers could not be started: {0}")]
     Workers(#[from] io::Error),
@@ -62,6 +66,7 @@ pub enum ReloadError {
 #[derive(Debug)]
 pub struct Proxy {
     shared: Shared,
+    drainer: Option<Drainer>,
     /// What it was started with.
     started: Config,
     fleet: Arc<Fleet>,
@@ -84,6 +89,7 @@ impl Proxy {
         let certificate = certificate.transpose()?.map(Certificate::new);
         let tls = upstream::trust()?;
         let limits = Arc::new(limits(config));
+        let queue = Queue::open(config, &rules, &metrics)?;
         let shared = Shared {
             rules: rules.clone(),
             lanes: Lanes::new(metrics.models.clone()),
@@ -91,8 +97,13 @@ impl Proxy {
             lifecycle: Lifecycle::default(),
             metrics,
             traces: Traces::start(config.telemetry.otlp.as_deref(), &tls)?,
+            queue,
         };
         shared.metrics.config_begins();
+        let drainer = shared.queue.clone().map(|queue| {
+            let (rules, tls) = (rules.clone(), tls.clone());
+            Drainer::start(queue, shared.clone(), move || Pool::new(&rules, &tls))
+        });
         let edge = {
             let shared = shared.clone();
             move || app::stack(&shared, Pool::new(&rules, &tls))
@@ -104,6 +115,7 @@ impl Proxy {
         let fleet = Arc::new(Fleet::start(workers, edge, &limits, &shared.lifecycle)?);
         Ok(Self {
             shared,
+            drainer: drainer.transpose()?,
             started: config.clone(),
             fleet,
             limits,
@@ -126,6 +138,7 @@ impl Proxy {
             rules: self.shared.rules.clone(),
             guard: admin::Guard::new(self.shared.rules.clone(), listener.is_loopback()),
             reload_bell: self.reload_bell.clone(),
+            queue: self.shared.queue.clone(),
         };
         let history = admin.clone().keep_history();
         let limits = Arc::new(Limits {
@@ -222,6 +235,13 @@ impl Proxy {
     #[must_use]
     pub fn lifecycle(&self) -> &Lifecycle {
         &self.shared.lifecycle
+    }
+
+    /// Waits until no queued request is being carried out.
+    pub async fn queue_idle(&self) {
+        if let Some(drainer) = &self.drainer {
+            drainer.idle().await;
+        }
     }
 
     /// Its workers.

@@ -7,22 +7,12 @@ use super::inherit::{REFINED, REPLACED};
 use super::problem::Collector;
 use super::tree::{Kind, Node};
 
-/// Every setting without effect. `*` stands for any name or item; a setting with a value of `unless` (or
-/// one that begins like it, where it ends in `*`) asks for nothing.
-pub(super) const WITHOUT_EFFECT: [Unbuilt; 3] = [
-    Unbuilt {
-        key: "answers.on_truncated",
-        unless: "mark|ignore|retry_larger",
-    },
-    Unbuilt {
-        key: "store.url",
-        unless: "redis:*|rediss:*|valkey:*|valkeys:*",
-    },
-    Unbuilt {
-        key: "fallback.*.queue",
-        unless: "none",
-    },
-];
+/// Every setting without effect. `*` stands for any name or item; a setting with a value of `unless` (which may end with
+/// any text for `*`) asks for nothing.
+pub(super) const WITHOUT_EFFECT: [Unbuilt; 1] = [Unbuilt {
+    key: "answers.on_truncated",
+    unless: "mark|ignore|retry_larger",
+}];
 
 pub(super) struct Unbuilt {
     key: &'static str,
@@ -78,9 +68,9 @@ impl Unbuilt {
         };
         let number = |text: &str| text.parse::<f64>().ok();
         self.unless.split('|').any(|idle| {
-            let beginning = idle.strip_suffix('*');
+            let begins = |prefix| text.starts_with(prefix);
             text == idle
-                || beginning.is_some_and(|beginning| text.starts_with(beginning))
+                || idle.strip_suffix('*').is_some_and(begins)
                 || number(text).is_some_and(|value| Some(value) == number(idle))
         })
     }
