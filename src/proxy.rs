@@ -10,11 +10,11 @@ use crate::{
     budget::Budget,
     config::{Config, Environment},
     lane::layer::Lanes,
-    queue::{Queue, drain::Drainer},
+    queue::{OpenError, Queue, drain::Drainer},
     reload::{Bell, fixed},
     rules::{Rules, RulesError, RulesInForce},
     server::{self, Certificate, CertificateError, Fleet, Lifecycle, Limits, Listener, Stage},
-    store::{self, redis::AddressError, sqlite},
+    store::{self, redis::AddressError},
     telemetry::{Metrics, Traces, TracesError},
     upstream::{self, Pool},
 };
@@ -45,7 +45,7 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
     /// The queue's file belongs to another process.
     #[error("the queue could not be opened: {0}")]
-    Queue(#[from] sqlite::StartError),
+    Queue(#[from] OpenError),
     /// No thread or no descriptors.
     #[error("the workers could not be started: {0}")]
     Workers(#[from] io::Error),

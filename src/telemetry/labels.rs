@@ -177,7 +177,7 @@ fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
             "total_tokens",
             "total_concurrency",
         ],
-        (_, "operation") => &["connect", "admit", "settle", "renew"],
+        (_, "operation") => &["connect", "admit", "settle", "renew", "queue"],
         ("surgetank_limiter_degraded_total", "mode") => &["local", "open", "closed"],
         ("surgetank_store_errors_total", "reason") => &["down", "timeout", "failed"],
         (_, "result") => &["success", "failure"],
