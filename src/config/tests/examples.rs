@@ -102,14 +102,6 @@ fn what_the_full_example_comments_out_can_be_used() {
     assert_eq!(config.upstreams[0].timeouts.first_byte, Some(secs(60)));
 }
 
-/// The full example says of each setting without effect that it has none, and of no other.
-#[test]
-fn the_full_example_marks_what_has_no_effect() {
-    let (_, text) = example("surgetank.yaml");
-    let marks = text.matches("not yet)").count() + text.matches("# not yet").count();
-    assert_eq!(marks, crate::config::unbuilt::WITHOUT_EFFECT.len());
-}
-
 /// A setting is commented out by a `#` with no space after it; prose has the space.
 fn uncommented(text: &str) -> String {
     let line = |line: &str| {
