@@ -544,7 +544,7 @@ mod tests {
     #[test]
     fn nothing_of_the_caller_is_shown_for_debugging() {
         let config = crate::config::Config::built_in();
-        let rules = crate::rules::Rules::new(&config, &|_| None, None).expect("built in");
+        let rules = crate::rules::Rules::new(&config, &|_| None, None, None).expect("built in");
         let request = http::Request::post("/v1/messages?key=CANARY")
             .header("authorization", "Bearer CANARY")
             .header("x-canary", "CANARY")

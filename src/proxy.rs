@@ -10,11 +10,11 @@ use crate::{
     budget::Budget,
     config::{Config, Environment},
     lane::layer::Lanes,
-    queue::{Queue, drain::Drainer},
+    queue::{OpenError, Queue, drain::Drainer},
     reload::{Bell, fixed},
     rules::{Rules, RulesError, RulesInForce},
     server::{self, Certificate, CertificateError, Fleet, Lifecycle, Limits, Listener, Stage},
-    store::sqlite,
+    store::{self, redis::AddressError},
     telemetry::{Metrics, Traces, TracesError},
     upstream::{self, Pool},
 };
@@ -28,6 +28,9 @@ pub enum StartError {
     /// The configuration cannot be put in force.
     #[error(transparent)]
     Rules(#[from] RulesError),
+    /// The store cannot be used as it is configured.
+    #[error(transparent)]
+    Store(#[from] AddressError),
     /// The certificate of the listeners cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -42,7 +45,7 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
     /// The queue's file belongs to another process.
     #[error("the queue could not be opened: {0}")]
-    Queue(#[from] sqlite::StartError),
+    Queue(#[from] OpenError),
     /// No thread or no descriptors.
     #[error("the workers could not be started: {0}")]
     Workers(#[from] io::Error),
@@ -75,14 +78,17 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Reads the credentials and starts the workers. `env` looks up an environment variable.
+    /// Reads the credentials and starts the workers. `env` looks up an environment variable. What connects to a shared
+    /// store runs on the current runtime.
     pub fn start(config: &Config, env: Environment<'_>) -> Result<Self, StartError> {
-        let rules = RulesInForce::new(Rules::new(config, env, None)?);
+        let metrics = Arc::new(Metrics::new()?);
+        let shared = store::shared_limits(config.store.as_ref(), &metrics)?;
+        let rules = Rules::new(config, env, shared.as_ref(), None)?;
+        let rules = RulesInForce::new(rules).shared_by(shared);
         let certificate = config.tls.as_ref().map(Certificate::read);
         let certificate = certificate.transpose()?.map(Certificate::new);
         let tls = upstream::trust()?;
         let limits = Arc::new(limits(config));
-        let metrics = Arc::new(Metrics::new()?);
         let queue = Queue::open(config, &rules, &metrics)?;
         let shared = Shared {
             rules: rules.clone(),

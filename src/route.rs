@@ -8,7 +8,7 @@ use crate::{
     config::{self, Environment},
     fallback::reply::{Reply, ReplyError},
     identity::{Identities, IdentityError},
-    limit::{limiter::Limiter, plan::PlanError, settings::Limiters},
+    limit::{limiter::Limiter, plan::PlanError, settings::Limiters, shared::Shared},
     retry::{
         backoff::Backoff,
         plan::{Policy, PostPolicy},
@@ -81,7 +81,7 @@ pub struct Routes {
 
 impl Routes {
     /// Resolves the configuration's routes against its upstreams. Limits that were there `before` keep
-    /// what their users have used.
+    /// what their users have used; with `shared`, they hold for all instances together.
     ///
     /// # Errors
     /// When a route's limit cannot be counted, its users cannot be told apart as they should be, or the text of a reply
@@ -90,6 +90,7 @@ impl Routes {
         config: &config::Config,
         upstreams: &[Arc<Upstream>],
         env: Environment<'_>,
+        shared: Option<&Shared>,
         before: Option<&Self>,
     ) -> Result<Self, RouteError> {
         let by_name = |name: &str| {
@@ -99,7 +100,7 @@ impl Routes {
                 .cloned()
         };
         let known = before.map(|before| &before.limiters);
-        let mut limiters = Limiters::default();
+        let mut limiters = Limiters::shared_by(shared.cloned());
         let mut route = |policy: &config::Route| -> Result<_, RouteError> {
             // Names are checked when the configuration is read.
             let Some(upstream) = by_name(&policy.upstream) else {

@@ -17,6 +17,7 @@ use crate::{
     auth::Tokens,
     config::{self, BaseUrl, Config, Credential, Environment, TokenError},
     lane::layer::Lanes,
+    limit::shared::Shared,
     queue::{QueueRules, SecretError},
     route::{RouteError, Routes},
     upstream::Upstream,
@@ -63,13 +64,15 @@ pub struct Rules {
 
 impl Rules {
     /// Makes the rules of `config`, reading its credentials; `env` looks up an environment variable.
-    /// What is the same as in the rules `before` keeps its number and its users' standing.
+    /// What is the same as in the rules `before` keeps its number and its users' standing. With `shared`, limits hold
+    /// for all instances together.
     ///
     /// # Errors
     /// When a credential is missing, a limit cannot be counted or a reply's text cannot be read.
     pub fn new(
         config: &Config,
         env: Environment<'_>,
+        shared: Option<&Shared>,
         before: Option<&Self>,
     ) -> Result<Self, RulesError> {
         let numbers = Numbers::after(before.map(|rules| &rules.numbers), &config.upstreams);
@@ -84,7 +87,13 @@ impl Rules {
             .iter()
             .map(resolve)
             .collect::<Result<_, RulesError>>()?;
-        let routes = Routes::new(config, &upstreams, env, before.map(|rules| &rules.routes))?;
+        let routes = Routes::new(
+            config,
+            &upstreams,
+            env,
+            shared,
+            before.map(|rules| &rules.routes),
+        )?;
         let callers = config.auth.as_ref();
         let callers = callers.map(|auth| Tokens::of_callers(auth, env).map(Arc::new));
         let operators = config.admin_token.as_ref();
@@ -185,6 +194,8 @@ pub struct RulesInForce {
     current: Arc<ArcSwap<Rules>>,
     /// Two reloads at once could give one number to two upstreams.
     replacing: Arc<Mutex<()>>,
+    /// Where the limits of all instances are kept; the same for all versions.
+    shared: Option<Shared>,
 }
 
 impl RulesInForce {
@@ -194,7 +205,14 @@ impl RulesInForce {
         Self {
             current: Arc::new(ArcSwap::from_pointee(rules)),
             replacing: Arc::default(),
+            shared: None,
         }
+    }
+
+    /// Where the rules' limits are kept, and those of the rules to come.
+    #[must_use]
+    pub fn shared_by(self, shared: Option<Shared>) -> Self {
+        Self { shared, ..self }
     }
 
     /// The rules of this moment. To be let go soon: not to be held across a wait.
@@ -218,7 +236,12 @@ impl RulesInForce {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let before = self.current.load_full();
-        let rules = Arc::new(Rules::new(config, env, Some(&before))?);
+        let rules = Arc::new(Rules::new(
+            config,
+            env,
+            self.shared.as_ref(),
+            Some(&before),
+        )?);
         self.current.store(rules.clone());
         // After the swap: a lane that is let go here is not made again by a request under the old rules,
         // save one that was being understood at this moment.

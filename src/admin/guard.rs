@@ -124,7 +124,7 @@ mod tests {
     use crate::{config::Config, rules::Rules};
 
     fn guard(is_loopback: bool) -> Guard {
-        let rules = Rules::new(&Config::built_in(), &|_| None, None).expect("no credentials");
+        let rules = Rules::new(&Config::built_in(), &|_| None, None, None).expect("no credentials");
         Guard::new(RulesInForce::new(rules), is_loopback)
     }
 

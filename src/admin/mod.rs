@@ -20,6 +20,7 @@ pub mod history;
 mod lanes;
 mod page;
 mod state;
+mod users;
 
 use std::{
     convert::Infallible,

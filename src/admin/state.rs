@@ -17,6 +17,7 @@ use super::{
     headline::{Headline, LaneScene, Scene, headline},
     history::{History, STEP, Step},
     lanes::{self, LaneState, WaiterState},
+    users::{self, UserState},
     word,
 };
 use crate::{
@@ -43,6 +44,8 @@ pub(super) struct State {
     connections: usize,
     held_bytes: usize,
     limited_users: usize,
+    /// Those who have used most of what they may.
+    users: Vec<UserState>,
     economics: Economics,
     waiters: Vec<WaiterState>,
     /// The durable queue; absent without a store.
@@ -159,6 +162,7 @@ impl State {
             connections: admin.fleet.live(),
             held_bytes: admin.budget.used(),
             limited_users: admin.rules.now().routes.limited_users(),
+            users: users::busiest(admin, now),
             economics: Economics::of(&history),
             waiters,
             queue: admin.queue.as_ref().map(QueueState::of),

@@ -19,7 +19,7 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Failed> {
         ))
     })?;
     // What is read beside the configuration, such as the texts of replies.
-    Rules::new(&config, &environment, None)
+    Rules::new(&config, &environment, None, None)
         .map_err(|error| Failed::usage(format!("{name} cannot be put in force: {error}")))?;
     if let Some(tls) = &config.tls {
         Certificate::read(tls).map_err(Failed::usage)?;

@@ -11,10 +11,7 @@ use super::{ConfigFile, Failed};
 use crate::{
     config::{Config, units::display_duration},
     queue,
-    store::{
-        jobs::{JobId, Jobs, Millis, Record, State, StoreError},
-        sqlite::Sqlite,
-    },
+    store::jobs::{JobId, Jobs, Millis, Record, State, StoreError},
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -101,7 +98,7 @@ pub(super) async fn run(arguments: QueueArguments) -> Result<(), Failed> {
     })?;
     let store = open(&config)?;
     let desk = Desk {
-        store: &store,
+        store: store.as_ref(),
         config: &config,
         now: Millis::now(),
     };
@@ -113,22 +110,22 @@ pub(super) async fn run(arguments: QueueArguments) -> Result<(), Failed> {
     }
 }
 
-fn open(config: &Config) -> Result<Sqlite, Failed> {
-    let path = queue::file_of(config).ok_or_else(|| {
-        Failed::usage("this configuration has no queue in a file: it needs `store: { url: sqlite:FILE }`; name the file with --config")
-    })?;
+fn open(config: &Config) -> Result<Box<dyn Jobs>, Failed> {
     // To look is not to make one.
-    if !path.exists() {
+    if let Some(path) = queue::file_of(config).filter(|path| !path.exists()) {
         return Err(Failed::unavailable(format!(
             "there is no queue at `{}`; a relative path counts from the directory that surgetank was started in",
             path.display()
         )));
     }
-    Sqlite::visit(queue::settings(config, path)).map_err(Failed::internal)
+    let opened = queue::visit(config).map_err(Failed::internal)?;
+    opened.ok_or_else(|| {
+        Failed::usage("this configuration has no queue: it needs `store: { url: sqlite:FILE }` or `redis://…`; name the file with --config")
+    })
 }
 
 struct Desk<'a> {
-    store: &'a Sqlite,
+    store: &'a dyn Jobs,
     config: &'a Config,
     now: Millis,
 }

@@ -82,6 +82,7 @@ async fn serve(arguments: &RunArguments, config: &Config, prints: Prints) -> Res
     let admin_at = admin_listener.as_ref().map(Listener::address);
     let proxy = Proxy::start(config, &environment).map_err(|error| match error {
         proxy::StartError::Rules(_)
+        | proxy::StartError::Store(_)
         | proxy::StartError::Certificate(_)
         | proxy::StartError::Traces(_) => Failed::usage(error),
         proxy::StartError::Queue(_) => Failed::unavailable(error),

@@ -12,7 +12,7 @@ use super::yaml::read;
 const BUILT_IN: &str = include_str!("built_in.yaml");
 
 /// The blocks that a route may refine, setting by setting.
-pub(super) const REFINED: [&str; 4] = ["retry", "limits", "stream", "answers"];
+const REFINED: [&str; 4] = ["retry", "limits", "stream", "answers"];
 
 /// The block that a route replaces as a whole.
 pub(super) const REPLACED: &str = "fallback";

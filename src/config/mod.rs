@@ -9,7 +9,7 @@
 //! 1. `yaml` reads the text into a `tree` whose values know where they stand; `expand` replaces `${NAME}`.
 //! 2. `inherit` fills in the built-in upstreams and routes and lays each route's blocks over those at the top level.
 //! 3. `decode` reads the plain structs of `schema` from the tree. What concerns one value is refused by its type.
-//! 4. `check` tells what does not fit together, `unbuilt` what has no effect yet.
+//! 4. `check` tells what does not fit together.
 //! 5. What remains is a [`Config`], in which nothing is left to be looked up, merged or defaulted.
 
 mod answers;
@@ -36,7 +36,6 @@ mod schema;
 mod suggest;
 mod tls;
 mod tree;
-mod unbuilt;
 pub mod units;
 mod upstream;
 mod yaml;
@@ -219,7 +218,6 @@ impl Config {
             return Err(problems.into_problems());
         };
         check(&file, &root, &faulty, &mut problems);
-        unbuilt::warn(&root, &mut problems);
         let source = problems.source().to_owned();
         let warnings = problems.finish()?;
         Ok(Self {

@@ -163,6 +163,11 @@ pub struct Store {
     /// What happens to limits while the store does not answer.
     #[serde(default)]
     pub fail: Fail,
+    /// How many instances share the store: with `fail: local`, each keeps its part of every limit. Left out, as many as were
+    /// last seen there.
+    #[serde(default, deserialize_with = "at_least_one_or_none")]
+    #[schemars(range(min = 1))]
+    pub replicas: Option<u32>,
     /// What the keys begin with, so that several applications can share one store.
     #[serde(default = "Store::default_prefix")]
     pub prefix: String,
@@ -178,6 +183,7 @@ impl Store {
             ca: None,
             timeout: Self::default_timeout(),
             fail: Fail::default(),
+            replicas: None,
             prefix: Self::default_prefix(),
         }
     }
@@ -201,7 +207,7 @@ impl Store {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fail {
-    /// Each instance keeps the limits on its own: a user has them once for each instance.
+    /// Each instance keeps its part of the limits on its own: the limit divided by the number of instances.
     #[default]
     Local,
     /// Nobody is limited.
@@ -218,6 +224,7 @@ impl fmt::Debug for Store {
             .field("ca", &self.ca)
             .field("timeout", &self.timeout)
             .field("fail", &self.fail)
+            .field("replicas", &self.replicas)
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()
     }

@@ -12,10 +12,11 @@
 //! beyond it is charged after the fact, even if that leaves a debt. Over time exactly what was used is
 //! charged, however bad the estimates were; what they decide is only how evenly.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::gcra::{Answer, Rule, Span, Tat};
-use super::plan::{MAX_RULES, Plan, Scope, Unit};
+use super::plan::{MAX_RULES, Metered, Plan, Scope, Unit};
 
 #[cfg(test)]
 mod tests;
@@ -88,7 +89,27 @@ pub struct Refusal {
 
 /// Decides on a request of `tokens` tokens and takes what it needs.
 pub fn decide(plan: &Plan, state: &mut State, tokens: u64, now: u64) -> Result<(), Refusal> {
-    if plan.concurrent().is_some_and(|limit| state.live >= limit) {
+    decide_among(1, plan, state, tokens, now)
+}
+
+/// As [`decide`], for one of `among` instances that cannot ask each other: each allows its part of every limit.
+///
+/// A request costs `among` times as much, so that a rate and its burst are divided exactly and without another plan. It
+/// passes when what can be had at once is there, even if that is less than it costs, and leaves the rest as a debt: a
+/// burst smaller than the number of instances would otherwise admit nobody. Of the running requests, each instance
+/// allows at least one.
+pub fn decide_among(
+    among: u32,
+    plan: &Plan,
+    state: &mut State,
+    tokens: u64,
+    now: u64,
+) -> Result<(), Refusal> {
+    let part = |limit: u32| (limit / among.max(1)).max(1);
+    if plan
+        .concurrent()
+        .is_some_and(|limit| state.live >= part(limit))
+    {
         return Err(Refusal {
             by: DeniedBy {
                 scope: plan.scope(),
@@ -102,13 +123,17 @@ pub fn decide(plan: &Plan, state: &mut State, tokens: u64, now: u64) -> Result<(
     let mut charged = *state;
     let mut refusal: Option<Refusal> = None;
     for (index, (metered, tat)) in plan.rules().iter().zip(&mut charged.tats).enumerate() {
-        let cost = metered.cost(tokens);
+        let cost = charge(metered, tokens, among);
         // A debt in tokens is no reason to refuse what costs none.
         if cost == 0 {
             continue;
         }
-        let wait = match metered.rule.check(tat, now, cost).answer {
-            Answer::Admitted => continue,
+        let at_once = cost.min(metered.rule.burst());
+        let wait = match metered.rule.check(tat, now, at_once).answer {
+            Answer::Admitted => {
+                metered.rule.debit(tat, now, cost - at_once);
+                continue;
+            }
             Answer::RetryAfter(wait) => wait,
             // Cannot be: no cost is more than the burst.
             Answer::TooCostly => metered.rule.per(),
@@ -143,25 +168,56 @@ pub fn leave(state: &mut State) {
     state.live = state.live.saturating_sub(1);
 }
 
-/// Charges what a request has really used in the place of what was reserved for it.
-pub fn settle(plan: &Plan, state: &mut State, reserved: u64, used: u64, now: u64) {
+/// Charges what a request has really used in the place of what was reserved for it by [`decide_among`] with the same
+/// `among`.
+pub fn settle(plan: &Plan, state: &mut State, reserved: u64, used: u64, among: u32, now: u64) {
     for (metered, tat) in plan.rules().iter().zip(&mut state.tats) {
-        if metered.unit == Unit::Tokens {
-            let taken = metered.cost(reserved);
-            if used < taken {
-                metered.rule.refund(tat, taken - used);
-            } else if used > taken {
-                metered.rule.debit(tat, now, used - taken);
-            }
+        match correction(metered, reserved, used, among) {
+            Correction::None => {}
+            Correction::Refund(units) => metered.rule.refund(tat, units),
+            Correction::Debit(units) => metered.rule.debit(tat, now, units),
         }
     }
 }
 
-/// Gives back what was charged for a request which was then not let in after all.
-pub fn give_back(plan: &Plan, state: &mut State, tokens: u64) {
-    for (metered, tat) in plan.rules().iter().zip(&mut state.tats) {
-        metered.rule.refund(tat, metered.cost(tokens));
+/// What is put right in a rate when a request has ended, in its units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Correction {
+    /// Nothing.
+    None,
+    /// This much was reserved and not used.
+    Refund(u64),
+    /// This much was used and not reserved.
+    Debit(u64),
+}
+
+/// What is put right in `metered` when `used` tokens were used in the place of `reserved`.
+#[must_use]
+pub fn correction(metered: &Metered, reserved: u64, used: u64, among: u32) -> Correction {
+    if metered.unit != Unit::Tokens {
+        return Correction::None;
     }
+    let (taken, used) = (
+        charge(metered, reserved, among),
+        used.saturating_mul(u64::from(among)),
+    );
+    match used.cmp(&taken) {
+        Ordering::Less => Correction::Refund(taken - used),
+        Ordering::Equal => Correction::None,
+        Ordering::Greater => Correction::Debit(used - taken),
+    }
+}
+
+/// Gives back what was charged for a request which was then not let in after all.
+pub fn give_back(plan: &Plan, state: &mut State, tokens: u64, among: u32) {
+    for (metered, tat) in plan.rules().iter().zip(&mut state.tats) {
+        metered.rule.refund(tat, charge(metered, tokens, among));
+    }
+}
+
+/// What a request costs by a rate that so many instances divide.
+fn charge(metered: &Metered, tokens: u64, among: u32) -> u64 {
+    metered.cost(tokens).saturating_mul(u64::from(among.max(1)))
 }
 
 fn whole(span: Span) -> Duration {

@@ -19,7 +19,7 @@ use tower::{Layer, Service, ServiceExt as _};
 
 use super::{
     fields,
-    limiter::{Grant, Limiter, Wish},
+    limiter::{Grant, Limiter, Refused, Wish},
     standing::{Denied, Standing},
     tab::Tab,
     tokens::Estimate,
@@ -157,7 +157,7 @@ async fn admit(
     call: &Call,
     estimate: Estimate,
     metrics: &Metrics,
-) -> Result<Grant, OverLimit> {
+) -> Result<Grant, Stop> {
     let began = Instant::now();
     // A process that is ending begins no long waits.
     let wait_until = began + call.wait_of(limiter.max_wait(call.class));
@@ -181,10 +181,13 @@ async fn admit(
         journal.waited += waited;
         journal.limit_waits += waited;
     }
-    granted.map_err(|denied| {
-        let by = denied.by.as_str();
-        metrics.limited.with_label_values(&[by]).inc();
-        OverLimit(denied)
+    granted.map_err(|refused| match refused {
+        Refused::Limit(denied) => {
+            let by = denied.by.as_str();
+            metrics.limited.with_label_values(&[by]).inc();
+            OverLimit(denied).into()
+        }
+        Refused::StoreAway => Stop::StoreAway,
     })
 }
 

@@ -1,48 +1,80 @@
-//! Where the accounts of some plans are kept.
+//! Where the accounts of some plans are kept in this process, and what they are called in a store.
 
 use tokio::time::Instant;
 
 use super::{
+    account::State,
+    gcra::{Rule, Tat},
     standing::{Denied, Standing},
     table::{Account, Admission, Permit, Stats, Table},
 };
+use crate::store::limits::{Entry, PlanPrint};
 
 /// The accounts of some plans.
 #[derive(Debug)]
 pub struct Ledger {
     table: Table,
-}
-
-/// A running request in one account, to be settled when it has ended.
-#[derive(Debug)]
-pub struct Held {
-    permit: Permit,
-}
-
-/// A request let in.
-#[derive(Debug)]
-pub struct Entered {
-    /// Its place in the account.
-    pub held: Held,
-    /// What the account has left.
-    pub standing: Standing,
+    /// The names of the table's plans in a store, by their numbers.
+    prints: Vec<PlanPrint>,
 }
 
 impl Ledger {
-    /// Accounts in the memory of this process alone.
+    /// Accounts in this table, whose plans have these names in a store.
     #[must_use]
-    pub fn in_memory(table: Table) -> Self {
-        Self { table }
+    pub fn new(table: Table, prints: Vec<PlanPrint>) -> Self {
+        Self { table, prints }
     }
 
-    /// Lets a request in that will use about so many tokens, or turns it away.
-    #[expect(clippy::unused_async, reason = "a shared store will answer here")]
-    pub async fn admit(&self, account: Account, tokens: u64) -> Result<Entered, Denied> {
-        let Admission { permit, standing } = self.table.admit(account, tokens, Instant::now())?;
-        Ok(Entered {
-            held: Held { permit },
-            standing,
-        })
+    /// Lets a request in that will use about so many tokens, or turns it away, by what this process knows; as one of
+    /// `among` instances that cannot ask each other.
+    pub fn admit(&self, among: u32, account: Account, tokens: u64) -> Result<Admission, Denied> {
+        self.table
+            .admit_among(among, account, tokens, Instant::now())
+    }
+
+    /// How an account is asked for in a store; `is_everybody` where it is that of all users together.
+    pub(super) fn entry(&self, account: Account, is_everybody: bool) -> Entry {
+        Entry {
+            user: (!is_everybody).then_some(account.user),
+            plan: self.table.plan(account).clone(),
+            print: self.prints[account.plan()],
+        }
+    }
+
+    /// Takes over what a store says of an account at `then`, a moment of its own time, and counts a request of so many
+    /// tokens as running that it has let in.
+    pub(super) fn adopt(&self, account: Account, told: &State, then: u64, tokens: u64) -> Permit {
+        let now = Instant::now();
+        let tats = self.in_own_time(account, told, then, now);
+        self.table.adopt(account, &tats, tokens, now)
+    }
+
+    /// Takes over what a store says of an account that it has turned away.
+    pub(super) fn learn(&self, account: Account, told: &State, then: u64) {
+        let now = Instant::now();
+        let tats = self.in_own_time(account, told, then, now);
+        self.table.learn(account, &tats, now);
+    }
+
+    /// What an account has left that a store has told of.
+    pub(super) fn standing(&self, account: Account, told: State, then: u64) -> Standing {
+        Standing::new(self.table.plan(account).clone(), told, then)
+    }
+
+    /// A store's moments as those of the table: as far ahead of now as they were of `then`.
+    fn in_own_time(&self, account: Account, told: &State, then: u64, now: Instant) -> Vec<Tat> {
+        let now = self.table.micros(now);
+        let rates = self.table.plan(account).rules().len();
+        let own = |tat: &Tat| {
+            if Rule::is_whole(*tat, then) {
+                return Tat::default();
+            }
+            Tat {
+                micros: now.saturating_add(tat.micros - then),
+                parts: tat.parts,
+            }
+        };
+        told.tats[..rates].iter().map(own).collect()
     }
 
     /// The accounts as this process knows them.
@@ -55,17 +87,5 @@ impl Ledger {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.table.stats()
-    }
-}
-
-impl Held {
-    /// The request has ended and has used so many tokens.
-    pub fn settle(self, used: u64) {
-        self.permit.settle(used, Instant::now());
-    }
-
-    /// The request was not let in after all: everything is given back.
-    pub fn undo(self) {
-        self.permit.undo();
     }
 }

@@ -1,25 +1,32 @@
 //! Whether a request may go on: by its user's limits, and by those of all users together.
 //!
 //! The user's own account is asked first, since it turns most away and concerns nobody else. What it
-//! has charged is given back where the other one then refuses.
+//! has charged is given back where the other one then refuses. A store that several instances share
+//! decides on both at once; while it has no answer, `store.fail` says who decides.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    account::Exhausted,
+    account::{Exhausted, decide},
+    held::Held,
     identity::UserKey,
-    ledger::{Entered, Held, Ledger},
+    ledger::Ledger,
     lines::{Lines, Place},
     plan::Scope,
+    shared::{Away, Shared},
     standing::{Denied, Standing},
     table::Account,
 };
+use crate::store::limits::{Answer, Asked};
 
 /// A waiter for a place among the concurrent requests looks again after this time: which request
 /// ends next, and when, is not known.
 const CONCURRENCY_LOOK: Duration = Duration::from_millis(50);
+
+/// The same, where looking again asks a store.
+const SHARED_CONCURRENCY_LOOK: Duration = Duration::from_millis(200);
 
 /// In whose name all users together are counted.
 const EVERYBODY: &str = "everybody";
@@ -31,6 +38,7 @@ pub struct Limiter {
     users: Arc<Ledger>,
     total: Option<Arc<Ledger>>,
     lines: Lines,
+    shared: Option<Shared>,
 }
 
 /// How the users of one class are limited.
@@ -58,12 +66,27 @@ pub struct Wish {
 }
 
 /// A request let in.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Grant {
     /// To be settled when the request has ended.
-    pub held: Vec<Held>,
-    /// What the user has left, where it is limited.
+    pub held: Held,
+    /// What the user has left, where it is limited and this is known.
     pub standing: Option<Standing>,
+}
+
+/// A request not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A limit is used up.
+    Limit(Denied),
+    /// Nobody knows, and `store.fail` says to refuse then.
+    StoreAway,
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        Self::Limit(denied)
+    }
 }
 
 impl Limiter {
@@ -75,7 +98,14 @@ impl Limiter {
             users,
             total,
             lines: Lines::default(),
+            shared: None,
         }
+    }
+
+    /// The same limits, for all instances that share the store.
+    #[must_use]
+    pub fn shared_by(self, shared: Option<Shared>) -> Self {
+        Self { shared, ..self }
     }
 
     /// Whether anything depends on the tokens of a request of this class.
@@ -102,7 +132,7 @@ impl Limiter {
         &self,
         wish: &Wish,
         waits_until: impl Fn(Instant) + Send + Sync,
-    ) -> Result<Grant, Denied> {
+    ) -> Result<Grant, Refused> {
         let max_wait = self.max_wait(wish.class);
         if max_wait.is_zero() {
             return self.take(wish).await;
@@ -111,8 +141,8 @@ impl Limiter {
         // Who comes later does not pass by those who wait.
         if !self.lines.has_others(&line_of(wish)) {
             match self.take(wish).await {
-                Err(denied) => told = Some(denied),
-                granted => return granted,
+                Err(Refused::Limit(denied)) => told = Some(denied),
+                decided => return decided,
             }
         }
         let give_up = wish.answer_by.min(Instant::now() + max_wait);
@@ -163,13 +193,13 @@ impl Limiter {
         mut told: Option<Denied>,
         give_up: Instant,
         waits_until: impl Fn(Instant) + Send + Sync,
-    ) -> Result<Grant, Denied> {
+    ) -> Result<Grant, Refused> {
         let now = Instant::now();
         if place.ahead() > 0 {
             let expected = place.expected(now);
             let until = expected.as_ref().map(|told| now + told.retry_after);
-            if let Some(expected) = expected.filter(|told| too_late(told, now, give_up)) {
-                return Err(expected);
+            if let Some(expected) = expected.filter(|told| self.is_too_late(told, now, give_up)) {
+                return Err(expected.into());
             }
             waits_until(until.unwrap_or(give_up));
         }
@@ -181,53 +211,159 @@ impl Limiter {
             let denied = match told.take() {
                 Some(denied) => denied,
                 None => match self.take(wish).await {
-                    Err(denied) => denied,
-                    granted => return granted,
+                    Err(Refused::Limit(denied)) => denied,
+                    decided => return decided,
                 },
             };
             let now = Instant::now();
             place.told(now, &denied);
-            if too_late(&denied, now, give_up) {
-                return Err(denied);
+            if self.is_too_late(&denied, now, give_up) {
+                return Err(denied.into());
             }
-            waits_until(now + pause(&denied));
+            waits_until(now + self.pause(&denied));
             if denied.by.scope == Scope::User {
                 // Nobody else waits on account of this user.
                 drop(among_all.take());
-                tokio::time::sleep(pause(&denied)).await;
+                tokio::time::sleep(self.pause(&denied)).await;
             } else if among_all.is_none() {
                 among_all = match timeout_at(give_up, place.turn_among_all()).await {
                     Ok(turn) => Some(turn),
-                    Err(_) => return Err(denied),
+                    Err(_) => return Err(denied.into()),
                 };
             } else {
-                tokio::time::sleep(pause(&denied)).await;
+                tokio::time::sleep(self.pause(&denied)).await;
             }
         }
     }
 
     /// Asks once.
-    async fn take(&self, wish: &Wish) -> Result<Grant, Denied> {
-        let mut grant = Grant {
-            held: Vec::with_capacity(2),
-            standing: None,
+    async fn take(&self, wish: &Wish) -> Result<Grant, Refused> {
+        let Some(shared) = &self.shared else {
+            return Ok(self.take_here(wish, 1)?);
         };
-        if let Some(plan) = self.class(wish.class).plan {
-            let account = Account::new(wish.user, plan);
-            let Entered { held, standing } = self.users.admit(account, wish.tokens).await?;
-            grant.held.push(held);
-            grant.standing = Some(standing);
+        let asked = self.asked(wish);
+        if asked.entries.is_empty() {
+            return Ok(Grant::default());
         }
+        let away = match shared.admit(asked).await {
+            Ok(answer) => match self.answered(wish, answer, shared) {
+                Some(decided) => return Ok(decided?),
+                // It refuses, and by what it says nothing is used up: it makes no sense, so it counts for nothing.
+                None => shared.is_away(),
+            },
+            Err(away) => away,
+        };
+        match away {
+            Away::Open => Ok(Grant::default()),
+            Away::Closed => Err(Refused::StoreAway),
+            Away::Local(among) => Ok(self.take_here(wish, among)?),
+        }
+    }
+
+    /// Asks this process, as one of `among` instances.
+    fn take_here(&self, wish: &Wish, among: u32) -> Result<Grant, Denied> {
+        let (mut user, mut standing) = (None, None);
+        if let Some(account) = self.account(wish) {
+            let admission = self.users.admit(among, account, wish.tokens)?;
+            user = Some(admission.permit);
+            standing = Some(admission.standing);
+        }
+        let mut all = None;
         if let Some(total) = &self.total {
-            match total.admit(everybody(), wish.tokens).await {
-                Ok(Entered { held, .. }) => grant.held.push(held),
+            match total.admit(among, everybody(), wish.tokens) {
+                Ok(admission) => all = Some(admission.permit),
                 Err(denied) => {
-                    grant.held.into_iter().for_each(Held::undo);
+                    if let Some(permit) = user {
+                        permit.undo();
+                    }
                     return Err(denied);
                 }
             }
         }
-        Ok(grant)
+        Ok(Grant {
+            held: Held::here(user, all),
+            standing,
+        })
+    }
+
+    /// The accounts of a request, as a store is asked for them.
+    fn asked(&self, wish: &Wish) -> Asked {
+        let user = self.account(wish);
+        let user = user.map(|account| self.users.entry(account, false));
+        let total = self.total.as_ref();
+        let total = total.map(|total| total.entry(everybody(), true));
+        Asked {
+            entries: user.into_iter().chain(total).collect(),
+            tokens: wish.tokens,
+        }
+    }
+
+    /// What a store's answer means; `None` where it says nothing that can be.
+    fn answered(
+        &self,
+        wish: &Wish,
+        answer: Answer,
+        shared: &Shared,
+    ) -> Option<Result<Grant, Denied>> {
+        let Answer { now, states, .. } = &answer;
+        let own = self.account(wish).map(|account| (&self.users, account));
+        let total = self.total.as_ref().map(|total| (total, everybody()));
+        let accounts = own.into_iter().chain(total).zip(states);
+        if !answer.is_admitted {
+            let mut denied = None;
+            for ((ledger, account), state) in accounts {
+                ledger.learn(account, state, *now);
+                if denied.is_none() {
+                    let decided = decide(
+                        ledger.table().plan(account),
+                        &mut state.clone(),
+                        wish.tokens,
+                        *now,
+                    );
+                    let standing = || ledger.standing(account, *state, *now);
+                    denied = decided
+                        .err()
+                        .map(|refusal| Denied::new(refusal, standing()));
+                }
+            }
+            return denied.map(Err);
+        }
+        let (mut user, mut all, mut standing) = (None, None, None);
+        for ((ledger, account), state) in accounts {
+            let permit = ledger.adopt(account, state, *now, wish.tokens);
+            match ledger.table().plan(account).scope() {
+                Scope::User => {
+                    user = Some(permit);
+                    standing = Some(ledger.standing(account, *state, *now));
+                }
+                Scope::Total => all = Some(permit),
+            }
+        }
+        let held = Held::here(user, all);
+        let held = match answer.lease {
+            Some(lease) => held.and_there(lease, shared.limits().clone()),
+            None => held,
+        };
+        Some(Ok(Grant { held, standing }))
+    }
+
+    /// The user's account, where it is limited.
+    fn account(&self, wish: &Wish) -> Option<Account> {
+        let plan = self.class(wish.class).plan;
+        plan.map(|plan| Account::new(wish.user, plan))
+    }
+
+    /// After which time one who was denied asks again.
+    fn pause(&self, denied: &Denied) -> Duration {
+        match denied.by.what {
+            Exhausted::Rate(_) => denied.retry_after,
+            Exhausted::Concurrency if self.shared.is_some() => SHARED_CONCURRENCY_LOOK,
+            Exhausted::Concurrency => CONCURRENCY_LOOK,
+        }
+    }
+
+    fn is_too_late(&self, denied: &Denied, now: Instant, give_up: Instant) -> bool {
+        now + self.pause(denied) > give_up
     }
 
     fn class(&self, number: u16) -> &Class {
@@ -244,15 +380,4 @@ fn line_of(wish: &Wish) -> Account {
 /// The account of all users together.
 fn everybody() -> Account {
     Account::new(UserKey::from_source(EVERYBODY, b""), 0)
-}
-
-fn pause(denied: &Denied) -> Duration {
-    match denied.by.what {
-        Exhausted::Rate(_) => denied.retry_after,
-        Exhausted::Concurrency => CONCURRENCY_LOOK,
-    }
-}
-
-fn too_late(denied: &Denied, now: Instant, give_up: Instant) -> bool {
-    now + pause(denied) > give_up
 }

@@ -19,12 +19,16 @@
 //! | [`tokens`] | how many tokens a request is taken to use, before and after |
 //! | [`lines`] | in which order requests wait |
 //! | [`limiter`] | whether a request may go on: its user's limits, and those of all together |
+//! | [`ledger`] | the accounts of some plans, and how a shared store is asked for them |
+//! | [`shared`] | limits of all instances together, and who decides while their store is away |
+//! | [`held`] | what a running request holds in accounts |
 //! | [`fields`], [`vendor`] | what a caller is told: `RateLimit`, `Retry-After`, and the vendors' own |
 
 pub mod account;
 mod estimate_text;
 pub mod fields;
 pub mod gcra;
+pub mod held;
 pub mod identity;
 pub mod layer;
 pub mod ledger;
@@ -32,6 +36,7 @@ pub mod limiter;
 pub mod lines;
 pub mod plan;
 pub mod settings;
+pub mod shared;
 pub mod standing;
 mod tab;
 pub mod table;

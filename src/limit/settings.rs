@@ -8,9 +8,13 @@ use super::{
     ledger::Ledger,
     limiter::{Class, Limiter},
     plan::{Limit, Plan, PlanError, Scope, Unit},
+    shared::Shared,
     table::Table,
 };
-use crate::config::{self, PerUser, Rates, Total, WhenExceeded};
+use crate::{
+    config::{self, PerUser, Rates, Total, WhenExceeded},
+    store::limits::PlanPrint,
+};
 
 /// The most classes of users beside those without a class: a table has a shared account for each.
 pub const MAX_CLASSES: usize = 255;
@@ -64,6 +68,7 @@ fn rates(requests: Option<&Rates>, burst: Option<u64>, tokens: Option<&Rates>) -
 pub struct Limiters {
     made: Vec<(Limited, Arc<Limiter>)>,
     totals: Vec<(Total, Arc<Ledger>)>,
+    shared: Option<Shared>,
 }
 
 /// What is the same for routes that share a limiter. How users are told apart is another matter.
@@ -76,6 +81,15 @@ struct Limited {
 }
 
 impl Limiters {
+    /// None yet; those that are made hold for all instances that share a store, where there is one.
+    #[must_use]
+    pub fn shared_by(shared: Option<Shared>) -> Self {
+        Self {
+            shared,
+            ..Self::default()
+        }
+    }
+
     /// The limiter of a route: one of its fellow routes', one of the rules before, or a new one; `None` where nothing is
     /// limited.
     ///
@@ -129,9 +143,16 @@ impl Limiters {
         if plans.is_empty() && total.is_none() {
             return Ok(None);
         }
+        let of_all = total.as_ref().map(|total| total.table().plans()[0].clone());
+        let limited_classes = classes.iter().filter(|class| class.plan.is_some());
+        let prints = limited_classes.zip(&plans);
+        let prints =
+            prints.map(|(class, plan)| PlanPrint::of(&class.name, plan, of_all.as_deref()));
+        let prints = prints.collect();
         let table = Table::new(plans, limited.max_users, Instant::now());
-        let users = Arc::new(Ledger::in_memory(table));
-        Ok(Some(Limiter::new(classes, users, total)))
+        let users = Arc::new(Ledger::new(table, prints));
+        let made = Limiter::new(classes, users, total);
+        Ok(Some(made.shared_by(self.shared.clone())))
     }
 
     /// What all may use together is the same thing wherever it is written the same.
@@ -144,8 +165,9 @@ impl Limiters {
             return Ok(ledger);
         }
         let plan = Arc::new(plan_of_all(total)?);
+        let print = PlanPrint::of("", &plan, None);
         let table = Table::new(vec![plan], 1, Instant::now());
-        Ok(Arc::new(Ledger::in_memory(table)))
+        Ok(Arc::new(Ledger::new(table, vec![print])))
     }
 
     fn keep_total(&mut self, total: &Total, ledger: &Arc<Ledger>) {

@@ -15,6 +15,8 @@ pub struct Standing {
     now: u64,
     /// After a denial, when to come back: no rate is told to be whole only after that.
     back_after: Option<Duration>,
+    /// How many instances divide what is left.
+    among: u32,
 }
 
 /// What is left of a rate.
@@ -69,6 +71,16 @@ impl Standing {
             state,
             now,
             back_after: None,
+            among: 1,
+        }
+    }
+
+    /// Where each of `among` instances may use its part.
+    #[must_use]
+    pub fn divided(self, among: u32) -> Self {
+        Self {
+            among: among.max(1),
+            ..self
         }
     }
 
@@ -82,7 +94,7 @@ impl Standing {
                 unit: metered.unit,
                 limit: metered.rule.count(),
                 window: metered.rule.per(),
-                remaining: quota.remaining,
+                remaining: quota.remaining / u64::from(self.among),
                 reset: self
                     .back_after
                     .map_or(quota.reset_after, |back| back.min(quota.reset_after)),
@@ -95,7 +107,7 @@ impl Standing {
     pub fn concurrent(&self) -> Option<ConcurrentStanding> {
         self.plan.concurrent().map(|limit| ConcurrentStanding {
             limit,
-            remaining: limit.saturating_sub(self.state.live),
+            remaining: (limit / self.among).max(1).saturating_sub(self.state.live),
         })
     }
 

@@ -17,7 +17,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
 use super::{
-    ledger::Held,
+    held::Held,
     tokens::{Estimate, Known, spent},
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Tab {
     call: Arc<Call>,
-    held: Vec<Held>,
+    held: Option<Held>,
     estimate: Estimate,
     outcome: Option<Outcome>,
     ended: AtomicBool,
@@ -38,10 +38,10 @@ pub(super) struct Tab {
 
 impl Tab {
     /// For a request that holds a place in these accounts, and `estimate` in each of them.
-    pub(super) fn open(call: Arc<Call>, held: Vec<Held>, estimate: Estimate) -> Self {
+    pub(super) fn open(call: Arc<Call>, held: Held, estimate: Estimate) -> Self {
         Self {
             call,
-            held,
+            held: Some(held),
             estimate,
             outcome: None,
             ended: AtomicBool::new(false),
@@ -74,7 +74,7 @@ impl Tab {
 impl Drop for Tab {
     fn drop(&mut self) {
         let spent = self.spent();
-        for held in self.held.drain(..) {
+        if let Some(held) = self.held.take() {
             held.settle(spent);
         }
     }

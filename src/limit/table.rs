@@ -94,6 +94,8 @@ pub struct Permit {
     account: Account,
     place: Place,
     reserved: u64,
+    /// By how many instances what it was charged was divided.
+    among: u32,
 }
 
 /// The state of the table, for metrics.
@@ -126,16 +128,27 @@ impl Table {
 
     /// Lets one request in that will use about so many tokens, or turns it away.
     pub fn admit(&self, account: Account, tokens: u64, now: Instant) -> Result<Admission, Denied> {
+        self.admit_among(1, account, tokens, now)
+    }
+
+    /// As [`Table::admit`], for one of `among` instances that cannot ask each other (see [`account::decide_among`]).
+    pub fn admit_among(
+        &self,
+        among: u32,
+        account: Account,
+        tokens: u64,
+        now: Instant,
+    ) -> Result<Admission, Denied> {
         let plan = self.plan(account);
         let now = self.micros(now);
         let (place, (decision, state)) = self.inner.shard(&account).with(account, now, |state| {
-            let decision = account::decide(plan, state, tokens, now);
+            let decision = account::decide_among(among, plan, state, tokens, now);
             (decision, *state)
         });
-        let standing = Standing::new(plan.clone(), state, now);
+        let standing = Standing::new(plan.clone(), state, now).divided(among);
         match decision {
             Ok(()) => Ok(Admission {
-                permit: self.permit(account, place, tokens),
+                permit: self.permit(account, place, tokens, among),
                 standing,
             }),
             Err(refusal) => Err(Denied::new(refusal, standing)),
@@ -145,9 +158,25 @@ impl Table {
     /// Takes over what a shared store has said of an account, `tats` in microseconds of this table's origin, and
     /// counts a request as running that the store has let in.
     pub fn adopt(&self, account: Account, tats: &[Tat], tokens: u64, now: Instant) -> Permit {
+        let place = self.take_over(account, tats, now, account::enter);
+        self.permit(account, place, tokens, 1)
+    }
+
+    /// Takes over what a shared store has said of an account that it has turned away.
+    pub fn learn(&self, account: Account, tats: &[Tat], now: Instant) {
+        self.take_over(account, tats, now, |_| ());
+    }
+
+    fn take_over(
+        &self,
+        account: Account,
+        tats: &[Tat],
+        now: Instant,
+        change: impl FnOnce(&mut State),
+    ) -> Place {
         let now = self.micros(now);
         let mut shard = self.inner.shard(&account);
-        let (place, ()) = shard.with(account, now, account::enter);
+        let (place, ()) = shard.with(account, now, change);
         // What is said of one user must not be held against the crowd.
         if place == Place::Own {
             shard.change(account, place, |state| {
@@ -156,8 +185,7 @@ impl Table {
                 }
             });
         }
-        drop(shard);
-        self.permit(account, place, tokens)
+        place
     }
 
     /// Looks at up to `steps` accounts of every part and removes the idle ones. The table does this
@@ -200,12 +228,13 @@ impl Table {
         self.inner.micros(now)
     }
 
-    fn permit(&self, account: Account, place: Place, reserved: u64) -> Permit {
+    fn permit(&self, account: Account, place: Place, reserved: u64, among: u32) -> Permit {
         Permit {
             table: Arc::downgrade(&self.inner),
             account,
             place,
             reserved,
+            among,
         }
     }
 }
@@ -251,7 +280,7 @@ impl Permit {
             table
                 .shard(&self.account)
                 .change(self.account, self.place, |state| {
-                    account::settle(plan, state, self.reserved, used, now);
+                    account::settle(plan, state, self.reserved, used, self.among, now);
                 });
         }
     }
@@ -263,7 +292,7 @@ impl Permit {
             table
                 .shard(&self.account)
                 .change(self.account, self.place, |state| {
-                    account::give_back(plan, state, self.reserved);
+                    account::give_back(plan, state, self.reserved, self.among);
                 });
         }
     }

@@ -28,7 +28,7 @@ pub mod webhook;
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -47,6 +47,10 @@ use crate::{
     rules::RulesInForce,
     store::{
         jobs::{Bounds, Depth, JobId, Jobs, Millis, State},
+        redis::{
+            AddressError,
+            jobs::{LEASE, RedisJobs},
+        },
         sqlite::{Settings, Sqlite, StartError},
     },
     telemetry::Metrics,
@@ -60,6 +64,17 @@ pub(crate) const ANSWERS: &str = "/_surgetank/queue/";
 
 /// When to look again for an answer that nobody knows more about.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// The store of a queue cannot be used as it is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file is another process's, or there is no thread to be had.
+    #[error(transparent)]
+    File(#[from] StartError),
+    /// The address is none.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+}
 
 /// A queue in service. Clones are the same queue.
 #[derive(Clone)]
@@ -84,21 +99,25 @@ impl fmt::Debug for Queue {
 }
 
 impl Queue {
-    /// Opens the store that the configuration names; nothing where it names none that can keep requests.
+    /// Opens the store that the configuration names; nothing where it names none. A shared one is used over the current
+    /// runtime.
     ///
     /// # Errors
-    /// When another process serves from it, or no thread can be had. A file that cannot be used is no error: the queue
-    /// is down until it can.
+    /// When another process serves from the file, no thread can be had, or the address is none. A file that cannot be
+    /// used or a server that does not answer is no error: the queue is down until it can and does.
     pub fn open(
         config: &Config,
         rules: &RulesInForce,
         metrics: &Arc<Metrics>,
-    ) -> Result<Option<Self>, StartError> {
-        let Some(path) = file_of(config) else {
-            return Ok(None);
+    ) -> Result<Option<Self>, OpenError> {
+        let store: Arc<dyn Jobs> = match (file_of(config), &config.store) {
+            (Some(path), _) => Arc::new(Sqlite::serve(settings(config, path))?),
+            (None, Some(store)) => {
+                Arc::new(RedisJobs::serve(store, shared_settings(config), metrics)?)
+            }
+            (None, None) => return Ok(None),
         };
-        let store = Sqlite::serve(settings(config, path))?;
-        Ok(Some(Self::over(Arc::new(store), rules, metrics)))
+        Ok(Some(Self::over(store, rules, metrics)))
     }
 
     /// A queue over this store.
@@ -199,16 +218,56 @@ pub fn file_of(config: &Config) -> Option<PathBuf> {
     url.strip_prefix("sqlite:").map(PathBuf::from)
 }
 
+/// The queue of a configuration, for who looks after it beside the processes that serve; nothing where it has none.
+/// One in a server is looked at over the current runtime.
+///
+/// # Errors
+/// When no thread can be had, or the address is none.
+pub fn visit(config: &Config) -> Result<Option<Box<dyn Jobs>>, OpenError> {
+    Ok(match (file_of(config), &config.store) {
+        (Some(path), _) => Some(Box::new(
+            Sqlite::visit(settings(config, path)).map_err(StartError::from)?,
+        )),
+        (None, Some(store)) => {
+            let metrics = Arc::new(
+                Metrics::new()
+                    .map_err(io::Error::other)
+                    .map_err(StartError::from)?,
+            );
+            Some(Box::new(RedisJobs::visit(
+                store,
+                shared_settings(config),
+                &metrics,
+            )?))
+        }
+        (None, None) => None,
+    })
+}
+
+/// How a queue in a server is used.
+fn shared_settings(config: &Config) -> crate::store::redis::jobs::Settings {
+    crate::store::redis::jobs::Settings {
+        bounds: bounds(config),
+        on_crash: config.queue.on_crash.into(),
+        keep: config.queue.keep,
+        lease: LEASE,
+    }
+}
+
+fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        requests: config.queue.max_requests,
+        bytes: config.queue.max_bytes as u64,
+    }
+}
+
 /// How such a file is used.
 #[must_use]
 pub fn settings(config: &Config, path: PathBuf) -> Settings {
     let queue = &config.queue;
     Settings {
         path,
-        bounds: Bounds {
-            requests: queue.max_requests,
-            bytes: queue.max_bytes as u64,
-        },
+        bounds: bounds(config),
         on_crash: queue.on_crash.into(),
         keep: queue.keep,
     }

@@ -37,11 +37,12 @@ const FIXED: &[Fixed] = &[
         a.server.workers != b.server.workers
     }),
     ("store", |a, b| {
-        let url = |config: &Config| {
-            let store = config.store.as_ref();
-            store.map(|store| store.url.expose_secret().to_owned())
+        let store = |config: &Config| {
+            let store = config.store.as_ref()?;
+            // Shows everything but the URL.
+            Some((store.url.expose_secret().to_owned(), format!("{store:?}")))
         };
-        url(a) != url(b)
+        store(a) != store(b)
     }),
     ("queue.max_requests", |a, b| {
         a.queue.max_requests != b.queue.max_requests

@@ -15,6 +15,9 @@ use crate::{
     upstream::SendErrorKind,
 };
 
+/// When to come back while the shared store is away: it is tried again at least that often.
+const STORE_AWAY_RETRY_S: u32 = 2;
+
 /// Everything that can end a request without an answer of the upstream's or a substitute.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
@@ -41,6 +44,11 @@ pub enum Stop {
     /// The user asks for too much.
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
+    /// Nobody knows what the user has used, and the operator wants nobody let in then.
+    #[error(
+        "the store that keeps the limits does not answer, and no request is let in until it does (`store.fail: closed`); try again in {STORE_AWAY_RETRY_S} s"
+    )]
+    StoreAway,
     /// The upstream failed and the chain had nothing to put in its place.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -101,7 +109,7 @@ impl Stop {
                 let (status, kind) = status_of(failure);
                 told(status, kind, outcome_of(failure))
             }
-            Self::Stopping => told(
+            Self::StoreAway | Self::Stopping => told(
                 StatusCode::SERVICE_UNAVAILABLE,
                 ErrorKind::Overloaded,
                 Outcome::Failed,
@@ -142,6 +150,9 @@ impl Stop {
             // Nobody has answered it, so the caller may well try again; here there is nobody any more.
             Self::Stopping => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::StoreAway => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(STORE_AWAY_RETRY_S));
             }
             Self::Unauthorized(_) => {
                 let scheme = HeaderValue::from_static("Bearer realm=\"surgetank\"");

@@ -103,6 +103,10 @@ pub struct Metrics {
     pub store_errors: IntCounterVec,
     /// Whether the shared store is in use: 0 without one, and while it is away.
     pub store_up: IntGauge,
+    /// Decisions on limits that were made without the shared store, by what `store.fail` says.
+    pub limiter_degraded: IntCounterVec,
+    /// Ended requests whose real use the shared store was not told.
+    pub limiter_unsettled: IntCounter,
     /// Requests that went out without the protection of a retry, because their body was too large to hold.
     pub unprotected: IntCounter,
     /// Requests whose answer has not ended.
@@ -261,6 +265,15 @@ impl Metrics {
                 &["operation", "reason"],
             )?,
             store_up: add.gauge("surgetank_store_up", "Whether the shared store is connected and answers in time.")?,
+            limiter_degraded: add.counters(
+                "surgetank_limiter_degraded_total",
+                "Decisions on limits that were made without the shared store, because it did not answer, by what `store.fail` says.",
+                &["mode"],
+            )?,
+            limiter_unsettled: add.counter(
+                "surgetank_limiter_unsettled_total",
+                "Ended requests whose real use the shared store could not be told; the estimate stays charged.",
+            )?,
             unprotected: add.counter(
                 "surgetank_unprotected_requests_total",
                 "Requests whose body was too large to hold, and which could therefore not be retried.",

@@ -34,7 +34,7 @@ impl Server {
     }
 
     /// As [`Server::with`], after `prepare` has put files into its directory.
-    pub(crate) async fn prepared(extra: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+    pub(crate) async fn prepared(extra: &[&str], mut prepare: impl FnMut(&Path)) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("surgetank-redis-{}-{number}", std::process::id());
@@ -55,9 +55,10 @@ impl Server {
             if server.answers().await {
                 return server;
             }
-            let _ = server.process.kill();
-            let _ = server.process.wait();
-            std::mem::forget(server);
+            drop(server);
+            // It took its directory with it.
+            fs::create_dir(&directory).expect("a directory of this test's own");
+            prepare(&directory);
         }
         panic!("redis-server did not start; its directory is {home}")
     }

@@ -15,6 +15,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::watch,
     task::JoinHandle,
     time::Instant,
 };
@@ -23,6 +24,7 @@ use tokio::{
 pub(crate) struct Slow {
     address: SocketAddr,
     delay: Arc<AtomicU64>,
+    is_cut: Arc<watch::Sender<bool>>,
     task: JoinHandle<()>,
 }
 
@@ -31,10 +33,12 @@ impl Slow {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let delay = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn(accept(listener, server, delay.clone()));
+        let is_cut = Arc::new(watch::Sender::new(false));
+        let task = tokio::spawn(accept(listener, server, delay.clone(), is_cut.clone()));
         Self {
             address,
             delay,
+            is_cut,
             task,
         }
     }
@@ -43,6 +47,11 @@ impl Slow {
     pub(crate) fn delay(&self, delay: Duration) {
         let millis = u64::try_from(delay.as_millis()).expect("a short delay");
         self.delay.store(millis, Ordering::Relaxed);
+    }
+
+    /// Ends all connections and lets none be made, or lets them be made again.
+    pub(crate) fn cut(&self, is_cut: bool) {
+        self.is_cut.send_replace(is_cut);
     }
 
     pub(crate) fn url(&self) -> String {
@@ -56,16 +65,30 @@ impl Drop for Slow {
     }
 }
 
-async fn accept(listener: TcpListener, server: SocketAddr, delay: Arc<AtomicU64>) {
+async fn accept(
+    listener: TcpListener,
+    server: SocketAddr,
+    delay: Arc<AtomicU64>,
+    is_cut: Arc<watch::Sender<bool>>,
+) {
     while let Ok((caller, _)) = listener.accept().await {
+        if *is_cut.borrow() {
+            continue;
+        }
         let Ok(server) = TcpStream::connect(server).await else {
             continue;
         };
         let _ = (caller.set_nodelay(true), server.set_nodelay(true));
         let ((from_caller, to_caller), (from_server, to_server)) =
             (caller.into_split(), server.into_split());
-        tokio::spawn(pass(from_caller, to_server, Arc::default()));
-        tokio::spawn(pass(from_server, to_caller, delay.clone()));
+        let (delay, mut is_cut) = (delay.clone(), is_cut.subscribe());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = pass(from_caller, to_server, Arc::default()) => {}
+                () = pass(from_server, to_caller, delay) => {}
+                _ = is_cut.wait_for(|is_cut| *is_cut) => {}
+            }
+        });
     }
 }
 

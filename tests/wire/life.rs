@@ -192,7 +192,7 @@ fn with_limits(base_url: &str, change: impl FnOnce(&mut Limits)) -> (SocketAddr,
     let yaml = Recipe::over(base_url).yaml("");
     let config =
         Config::parse("test", &yaml, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
-    let rules = Rules::new(&config, &|_| None, None).expect("countable");
+    let rules = Rules::new(&config, &|_| None, None, None).expect("countable");
     let rules = RulesInForce::new(rules);
     let shared = app::Shared {
         rules: rules.clone(),

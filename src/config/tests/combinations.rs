@@ -250,13 +250,7 @@ fn what_works_otherwise_than_it_looks_is_warned_of() {
 }
 
 #[test]
-fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
-    let text = "store: { url: 'redis://x' }";
-    one(
-        text,
-        ":1:10: warning: `store.url` has no effect in this version",
-    );
-    assert!(parse(text).is_ok(), "{text}");
+fn what_asks_for_nothing_unusual_is_not_warned_of() {
     for text in [
         "answers: { on_truncated: mark, unwrap_json: false }",
         "answers: { on_truncated: retry_larger, unwrap_json: true }",
@@ -264,6 +258,8 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
         "limits: { per_user: { tokens: none } }",
         "telemetry: { otlp: none }",
         "store: none",
+        "store: { url: redis://h, fail: open, replicas: 4 }",
+        "store: { url: 'rediss://a,b', cluster: true }",
         "store: { url: sqlite:x }",
         "stream: { notice: Wait., notice_after: never, keepalive: 20s, json_keepalive: 30s }",
     ] {

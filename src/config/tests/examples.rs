@@ -30,6 +30,7 @@ fn every_example_loads_without_a_warning() {
         "fallback.yaml",
         "limits.yaml",
         "local-models.yaml",
+        "replicas.yaml",
         "sidecar.yaml",
         "surgetank.yaml",
     ] {
@@ -91,7 +92,7 @@ fn what_the_full_example_comments_out_can_be_used() {
     let (_, text) = example("surgetank.yaml");
     let config = config(&uncommented(&text));
     let warnings: Vec<&str> = config.warnings().iter().map(Problem::message).collect();
-    assert_eq!(warnings, ["`store.url` has no effect in this version",]);
+    assert_eq!(warnings, Vec::<&str>::new());
     let shown = config.routes[1].limits.per_user.as_ref().unwrap();
     let defaults = PerUser::default();
     assert_eq!(
@@ -99,14 +100,6 @@ fn what_the_full_example_comments_out_can_be_used() {
         (defaults.when_exceeded, defaults.max_wait)
     );
     assert_eq!(config.upstreams[0].timeouts.first_byte, Some(secs(60)));
-}
-
-/// The full example says of each setting without effect that it has none, and of no other.
-#[test]
-fn the_full_example_marks_what_has_no_effect() {
-    let (_, text) = example("surgetank.yaml");
-    let marks = text.matches("not yet)").count() + text.matches("# not yet").count();
-    assert_eq!(marks, crate::config::unbuilt::WITHOUT_EFFECT.len());
 }
 
 /// A setting is commented out by a `#` with no space after it; prose has the space.
@@ -149,6 +142,14 @@ fn the_examples_do_what_their_comments_say() {
             (Some(8), WhenExceeded::Wait)
         );
     }
+
+    let (config, _) = example("replicas.yaml");
+    let store = config.store.expect("that is what it is for");
+    assert!(store.is_redis());
+    assert_eq!(
+        (store.fail, store.replicas),
+        (crate::config::Fail::Local, None)
+    );
 
     let (config, _) = example("fallback.yaml");
     assert_eq!(config.routes[0].fallback, []);

@@ -74,11 +74,11 @@ fn a_reservation_is_settled_in_both_directions() {
     let plan = plan(&[limit(Unit::Tokens, 600, MINUTE, 600)], None);
     let mut state = State::default();
     decide(&plan, &mut state, 500, 0).expect("there is room");
-    settle(&plan, &mut state, 500, 120, SECOND);
+    settle(&plan, &mut state, 500, 120, 1, SECOND);
     assert_eq!(remaining(&plan, &state, SECOND), [490], "and ten a second");
 
     decide(&plan, &mut state, 90, SECOND).expect("there is room");
-    settle(&plan, &mut state, 90, 1_000, SECOND);
+    settle(&plan, &mut state, 90, 1_000, 1, SECOND);
     assert_eq!(remaining(&plan, &state, SECOND), [0]);
     let refusal = decide(&plan, &mut state, 1, SECOND).expect_err("510 are owed");
     assert_eq!(refusal.retry_after, Duration::from_millis(51_100));
@@ -92,10 +92,10 @@ fn an_estimate_beyond_the_burst_waits_for_all_of_it_and_is_settled_as_such() {
     let mut state = State::default();
     decide(&plan, &mut state, 10_000, 0).expect("the quota is whole");
     assert_eq!(remaining(&plan, &state, 0), [0]);
-    settle(&plan, &mut state, 10_000, 50, 0);
+    settle(&plan, &mut state, 10_000, 50, 1, 0);
     assert_eq!(remaining(&plan, &state, 0), [550]);
     assert!(decide(&plan, &mut state, 10_000, 0).is_err());
-    settle(&plan, &mut state, 10_000, 10_000, 0);
+    settle(&plan, &mut state, 10_000, 10_000, 1, 0);
     assert_eq!(
         remaining(&plan, &state, 0),
         [0],
@@ -107,7 +107,7 @@ fn an_estimate_beyond_the_burst_waits_for_all_of_it_and_is_settled_as_such() {
 fn a_debt_in_tokens_does_not_hold_up_what_costs_none() {
     let plan = plan(&[limit(Unit::Tokens, 600, MINUTE, 600)], None);
     let mut state = State::default();
-    settle(&plan, &mut state, 0, 5_000, 0);
+    settle(&plan, &mut state, 0, 5_000, 1, 0);
     assert!(decide(&plan, &mut state, 1, 0).is_err());
     assert_eq!(decide(&plan, &mut state, 0, 0), Ok(()));
 }
@@ -125,7 +125,7 @@ fn what_was_not_let_in_after_all_costs_nothing() {
     decide(&plan, &mut state, 100, SECOND).expect("there is room");
     let before = remaining(&plan, &state, SECOND);
     decide(&plan, &mut state, 300, SECOND).expect("there is room");
-    give_back(&plan, &mut state, 300);
+    give_back(&plan, &mut state, 300, 1);
     assert_eq!(remaining(&plan, &state, SECOND), before);
 }
 
@@ -150,7 +150,7 @@ proptest! {
             now += later;
             if decide(&plan, &mut state, reserved, now).is_ok() {
                 admitted.push(now);
-                settle(&plan, &mut state, reserved, used, now);
+                settle(&plan, &mut state, reserved, used, 1, now);
                 leave(&mut state);
                 charged += used;
             }
@@ -163,5 +163,90 @@ proptest! {
         // 100 tokens a second have come in since the beginning; the rest is left or owed.
         let owed = state.tats[1].micros.saturating_sub(now) / 10_000;
         prop_assert!(charged <= owed + now / 10_000 + 1);
+    }
+}
+
+#[test]
+fn instances_that_cannot_ask_each_other_divide_what_there_is() {
+    for (count, burst, concurrent, among) in [(60, 12, 8, 4_u32), (60, 1, 2, 4), (7, 5, 3, 3)] {
+        let plan = plan(
+            &[limit(Unit::Requests, count, MINUTE, burst)],
+            Some(concurrent),
+        );
+        let minutes = 50;
+        let mut admitted = 0;
+        for _ in 0..among {
+            let mut state = State::default();
+            for now in (0..minutes * 60).map(|second| second * SECOND) {
+                while decide_among(among, &plan, &mut state, 0, now).is_ok() {
+                    admitted += 1;
+                    leave(&mut state);
+                }
+            }
+            for _ in 0..concurrent {
+                let _ = decide_among(among, &plan, &mut state, 0, u64::MAX >> 12);
+            }
+            assert!(
+                state.live <= (concurrent / among).max(1),
+                "{concurrent} {among}"
+            );
+        }
+        let allowed = burst + count * minutes;
+        let most = allowed + u64::from(among);
+        assert!(
+            admitted <= most && admitted * 100 >= allowed * 97,
+            "{count} {burst} {among}: {admitted} of {allowed}"
+        );
+    }
+}
+
+#[test]
+fn what_is_divided_is_settled_and_given_back_divided() {
+    let plan = plan(&[limit(Unit::Tokens, 600, MINUTE, 600)], None);
+    let mut state = State::default();
+    decide_among(3, &plan, &mut state, 100, 0).expect("the quota is whole");
+    assert_eq!(remaining(&plan, &state, 0), [300]);
+    settle(&plan, &mut state, 100, 40, 3, 0);
+    assert_eq!(remaining(&plan, &state, 0), [480]);
+    decide_among(3, &plan, &mut state, 160, 0).expect("480 are there");
+    assert_eq!(remaining(&plan, &state, 0), [0]);
+    give_back(&plan, &mut state, 160, 3);
+    assert_eq!(remaining(&plan, &state, 0), [480]);
+    assert!(decide_among(3, &plan, &mut state, 161, 0).is_err());
+}
+
+/// What is let in over an hour of random traffic is the limit to within a hundredth, however wrong the estimates are and
+/// however long requests run before they are settled.
+#[test]
+fn an_hour_of_random_traffic_uses_the_limit_and_no_more() {
+    use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+    let per_minute = 200_000;
+    let hour = 3_600 * SECOND;
+    let allowed = per_minute * 60 + per_minute;
+    for seed in 0..20 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let plan = plan(&[limit(Unit::Tokens, per_minute, MINUTE, per_minute)], None);
+        let mut state = State::default();
+        // When each running request ends, what was reserved for it, and what it will have used.
+        let mut running: Vec<(u64, u64, u64)> = Vec::new();
+        let (mut now, mut used_in_all) = (0, 0);
+        while now < hour {
+            now += random.random_range(0..200_000);
+            running.sort_by_key(|(ends, ..)| std::cmp::Reverse(*ends));
+            while let Some((ends, reserved, used)) = running.pop_if(|(ends, ..)| *ends <= now) {
+                settle(&plan, &mut state, reserved, used, 1, ends);
+                leave(&mut state);
+            }
+            let reserved = random.random_range(1..3_000);
+            // From an early end to four times as much as was thought; on average about what was.
+            let used = reserved * random.random_range(0..=20) / random.random_range(5..=15);
+            if decide(&plan, &mut state, reserved, now).is_ok() {
+                let runs = random.random_range(0..30 * SECOND);
+                running.push((now + runs, reserved, used));
+                used_in_all += used;
+            }
+        }
+        let ratio = used_in_all as f64 / allowed as f64;
+        assert!((0.99..=1.01).contains(&ratio), "seed {seed}: {ratio}");
     }
 }

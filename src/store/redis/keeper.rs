@@ -49,7 +49,7 @@ async fn keep(shared: Arc<Shared>) {
         match prove(&shared).await {
             Ok(connection) => {
                 outage.over();
-                shared.metrics.store_up.set(1);
+                shared.tell_up(true);
                 let link = Link::Up(number, connection, Health::default());
                 shared.link.send_replace(link);
                 given_up(&mut changes).await;

@@ -11,7 +11,10 @@
 mod address;
 mod connection;
 mod health;
+pub mod jobs;
 mod keeper;
+pub mod limits;
+mod script;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -41,6 +44,8 @@ pub enum Operation {
     Settle,
     /// Keeping the places of running requests.
     Renew,
+    /// Anything of the queue.
+    Queue,
 }
 
 impl Operation {
@@ -52,6 +57,7 @@ impl Operation {
             Self::Admit => "admit",
             Self::Settle => "settle",
             Self::Renew => "renew",
+            Self::Queue => "queue",
         }
     }
 }
@@ -97,6 +103,8 @@ struct Shared {
     prefix: String,
     link: watch::Sender<Link>,
     metrics: Arc<Metrics>,
+    /// Whether this is the connection that `surgetank_store_up` tells of.
+    is_main: bool,
 }
 
 /// The state of the connection. The number tells one connection from the next, so that a late complaint about
@@ -118,7 +126,27 @@ impl Redis {
     /// # Errors
     /// When the configuration names no usable address or a certificate file that cannot be read.
     pub fn start(config: &config::Store, metrics: Arc<Metrics>) -> Result<Self, AddressError> {
+        Self::connect(config, metrics, true)
+    }
+
+    /// As [`Redis::start`], for another connection to the same store.
+    ///
+    /// # Errors
+    /// As [`Redis::start`].
+    pub fn start_beside(
+        config: &config::Store,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, AddressError> {
+        Self::connect(config, metrics, false)
+    }
+
+    fn connect(
+        config: &config::Store,
+        metrics: Arc<Metrics>,
+        is_main: bool,
+    ) -> Result<Self, AddressError> {
         let shared = Arc::new(Shared {
+            is_main,
             address: Address::new(config)?,
             timeout: config.timeout,
             prefix: config.prefix.clone(),
@@ -234,11 +262,17 @@ impl Shared {
         self.link.send_if_modified(|link| match link {
             Link::Up(number, _, health) if *number == blamed && health.failed(fault) => {
                 *link = Link::Down;
-                self.metrics.store_up.set(0);
+                self.tell_up(false);
                 true
             }
             _ => false,
         });
+    }
+
+    fn tell_up(&self, is_up: bool) {
+        if self.is_main {
+            self.metrics.store_up.set(i64::from(is_up));
+        }
     }
 
     fn tell<T>(&self, operation: Operation, began: Instant, result: &Result<T, StoreError>) {
