@@ -510,6 +510,27 @@ async fn what_cannot_be_carried_out_without_its_caller_is_not_queued() {
 }
 
 #[tokio::test]
+async fn a_preference_that_cannot_be_met_costs_nothing() {
+    let folder = Folder::new();
+    for blocks in [String::new(), blocks(&folder, "")] {
+        let fails_once = AtomicBool::new(true);
+        let origin = Origin::start().await.serve(move |seen| {
+            let fails = fails_once.swap(false, Ordering::AcqRel);
+            Some(if fails { error() } else { whole(seen) })
+        });
+        // Neither a store nor a credential, then the one without the other.
+        let tank = Recipe::over(&origin.url()).start_with(&blocks);
+        let request = Tongue::Chat.plain().header("prefer", "respond-async");
+        let answer = soon("an answer", tank.call(&request)).await;
+        assert_eq!(
+            (answer.status, answer.number("x-surgetank-attempts")),
+            (200, 2)
+        );
+        tank.at_rest().await;
+    }
+}
+
+#[tokio::test]
 async fn an_answer_can_be_removed_when_it_was_read() {
     let (patient, folder) = (Patient::start().await, Folder::new());
     patient.recover();
