@@ -502,7 +502,8 @@ impl Call {
     #[must_use]
     pub fn patience(&self) -> Duration {
         let policy = &self.route.policy.retry;
-        let wished = self.wishes.respond_async;
+        // Who wanted no wait at all and could not be queued is like everybody else.
+        let wished = self.wishes.respond_async.filter(|wait| !wait.is_zero());
         let allowed = wished.map_or(policy.patience, |wait| wait.min(policy.patience));
         let waited = self.journal().waited;
         self.wait_of(allowed.saturating_sub(waited))

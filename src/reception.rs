@@ -140,6 +140,15 @@ impl ReceptionLayer {
         Ok(rules.callers.clone())
     }
 
+    /// What a request asks for; to be answered later is no wish where nothing can be kept.
+    fn wishes(&self, headers: &HeaderMap, route: &Route) -> Wishes {
+        let wishes = wishes(headers, route.policy.retry.max_retries);
+        Wishes {
+            respond_async: wishes.respond_async.filter(|_| self.queue.is_some()),
+            ..wishes
+        }
+    }
+
     /// Whose a request is, where it could be queued.
     fn owner(&self, headers: &HeaderMap, callers: Option<&Tokens>) -> Option<Owner> {
         self.queue.as_ref().map(|_| Owner::of(headers, callers))
@@ -193,7 +202,7 @@ impl ReceptionLayer {
         let known = Circumstances {
             id,
             arrived,
-            wishes: wishes(&parts.headers, route.policy.retry.max_retries),
+            wishes: self.wishes(&parts.headers, &route),
             route,
             dialect,
             ask,

@@ -363,3 +363,49 @@ async fn an_operator_looks_after_queued_requests_beside_the_process() {
     let (code, _) = command(&["show", "nonsense"]).await;
     assert_eq!(code, Some(64));
 }
+
+#[tokio::test]
+async fn a_process_that_is_told_to_stop_finishes_what_is_under_way_and_begins_nothing() {
+    let lab = Lab::start(LabConfig {
+        answer: AnswerConfig {
+            words: 2,
+            headers_after: Duration::from_millis(700),
+            ..AnswerConfig::default()
+        },
+        ..LabConfig::default()
+    })
+    .expect("a free port");
+    let yaml = yaml(&lab, "").replace("concurrency: 8", "concurrency: 1");
+    let mut process = start(Folder::new(), &yaml).await;
+    let mut caller = Caller::connect(process.addr).await;
+    let mut kept = Vec::new();
+    for number in 0..3 {
+        let key = format!("stop-{number}");
+        let answer = caller.call(&request(&key)).await;
+        kept.push((key, location(&answer).expect("kept")));
+    }
+    drop(caller);
+    let under_way = lab
+        .wait_for(|stats| stats.live_requests == 1, Duration::from_secs(30))
+        .await;
+    under_way.expect("one is under way");
+    process.signal("TERM").await;
+    assert_eq!(process.ended().await.code(), Some(0));
+    let answered: Vec<usize> = kept
+        .iter()
+        .map(|(key, _)| lab.requests_of(key).len())
+        .collect();
+    assert_eq!(
+        answered.iter().sum::<usize>(),
+        1,
+        "nothing was begun after the signal: {answered:?}"
+    );
+    assert_eq!(lab.stats().cancelled, 0, "what was under way was finished");
+
+    let process = start(process.left(), &yaml).await;
+    let mut caller = Caller::connect(process.addr).await;
+    for (key, location) in &kept {
+        assert_eq!(end_of(&mut caller, location).await, (200, false), "{key}");
+        assert_eq!(lab.requests_of(key).len(), 1, "{key}");
+    }
+}

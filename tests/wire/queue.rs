@@ -510,6 +510,27 @@ async fn what_cannot_be_carried_out_without_its_caller_is_not_queued() {
 }
 
 #[tokio::test]
+async fn a_preference_that_cannot_be_met_costs_nothing() {
+    let folder = Folder::new();
+    for blocks in [String::new(), blocks(&folder, "")] {
+        let fails_once = AtomicBool::new(true);
+        let origin = Origin::start().await.serve(move |seen| {
+            let fails = fails_once.swap(false, Ordering::AcqRel);
+            Some(if fails { error() } else { whole(seen) })
+        });
+        // Neither a store nor a credential, then the one without the other.
+        let tank = Recipe::over(&origin.url()).start_with(&blocks);
+        let request = Tongue::Chat.plain().header("prefer", "respond-async");
+        let answer = soon("an answer", tank.call(&request)).await;
+        assert_eq!(
+            (answer.status, answer.number("x-surgetank-attempts")),
+            (200, 2)
+        );
+        tank.at_rest().await;
+    }
+}
+
+#[tokio::test]
 async fn an_answer_can_be_removed_when_it_was_read() {
     let (patient, folder) = (Patient::start().await, Folder::new());
     patient.recover();
@@ -790,5 +811,46 @@ async fn the_operator_sees_the_queue() {
     assert!((tank.metric("surgetank_queued_requests", &[("state", "pending")]) - 1.0).abs() < 0.1);
     assert!(tank.metric("surgetank_queued_bytes", &[]) > 0.0);
     assert!((tank.metric("surgetank_queued_up", &[]) - 1.0).abs() < 0.1);
+    tank.at_rest().await;
+}
+
+#[tokio::test]
+async fn a_queued_request_is_carried_out_by_whichever_upstream_of_its_chain_is_well() {
+    let (first, second, folder) = (
+        Patient::start().await,
+        Patient::start().await,
+        Folder::new(),
+    );
+    let keyed = |url: &str| format!("base_url: '{url}', credential: {{ env: TEST_KEY }}");
+    let bare = Patient::start().await;
+    bare.recover();
+    let tank = recipe(&first.origin.url())
+        .and_upstream("second", &keyed(&second.origin.url()))
+        .and_upstream("bare", &format!("base_url: '{}'", bare.origin.url()))
+        .fallback("[{ upstream: second }, queue]")
+        .start_with(&blocks(&folder, ""));
+    let at = location(&soon("202", tank.call(&secret(Tongue::Chat, false))).await);
+    second.recover();
+    let answer = result(&tank, &read(Tongue::Chat, &at)).await;
+    assert_eq!(answer.json(), document(Tongue::Chat));
+    assert!(!second.origin.seen().is_empty());
+    // Without its caller a request has no credential for an upstream that has none of its own.
+    let chain = recipe(&first.origin.url())
+        .and_upstream("bare", &format!("base_url: '{}'", bare.origin.url()))
+        .fallback("[{ upstream: bare }, queue]");
+    assert_eq!(
+        tank.reload(&chain.yaml(&blocks(&folder, ""))),
+        Vec::<&str>::new()
+    );
+    let request = secret(Tongue::Chat, false).header("prefer", "respond-async");
+    let waiting = location(&soon("202", tank.call(&request)).await);
+    until("it was tried again and again", || {
+        tank.count("surgetank_queued_tries_total", &[("end", "again")]) >= 3
+    })
+    .await;
+    assert_eq!(bare.origin.seen().len(), 0);
+    first.recover();
+    let answer = result(&tank, &read(Tongue::Chat, &waiting)).await;
+    assert_eq!(answer.json(), document(Tongue::Chat));
     tank.at_rest().await;
 }

@@ -156,6 +156,11 @@ impl Process {
         self.folder
     }
 
+    /// What one that has ended leaves behind.
+    pub(crate) fn left(self) -> Folder {
+        self.folder
+    }
+
     /// Waits for its end.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         soon("it ends", self.child.wait()).await.expect("a status")
