@@ -43,6 +43,9 @@ pub enum BodyError {
     /// The request has failed, and its caller was told so within the answer that had been begun for it.
     #[error("the request failed after its answer had been begun; its caller was told so")]
     Told,
+    /// The upstream's side of a tunnel failed.
+    #[error("the upstream's side of the tunnel broke off: {0}")]
+    Tunnel(#[source] std::io::Error),
     /// The caller's own request body failed while it was passed on.
     #[error("{0}")]
     Caller(#[source] PayloadError),
@@ -54,7 +57,7 @@ impl BodyError {
     #[must_use]
     pub fn for_caller(&self) -> &'static str {
         match self {
-            Self::Upstream(_) => {
+            Self::Upstream(_) | Self::Tunnel(_) => {
                 "The connection to the upstream was lost before the answer was complete."
             }
             Self::Incomplete => "The upstream ended its stream before the answer was complete.",
@@ -73,7 +76,7 @@ impl BodyError {
     #[must_use]
     pub fn cause(&self) -> &'static str {
         match self {
-            Self::Upstream(_) => "cut",
+            Self::Upstream(_) | Self::Tunnel(_) => "cut",
             Self::Incomplete => "incomplete",
             Self::Packed => "packed",
             Self::Idle(_) => "idle",

@@ -2,8 +2,10 @@
 
 mod check;
 mod demo;
+mod dumps;
 mod health;
 pub mod lab;
+mod queue;
 mod run;
 mod schema;
 mod source;
@@ -50,8 +52,10 @@ enum Command {
     Lab(lab::LabArgs),
     /// Print the JSON Schema of the configuration file.
     Schema,
-    /// Exit with 0 if a running surgetank is ready, for probes in containers without a shell.
+    /// Exit with 0 if a running surgetank is ready, or with `--alive` alive, for probes in containers without a shell.
     Health(health::HealthArguments),
+    /// Look after queued requests: list, show, retry, drop.
+    Queue(queue::QueueArguments),
 }
 
 /// Which configuration.
@@ -121,6 +125,7 @@ impl Arguments {
             Some(Command::Lab(arguments)) => on_a_runtime(run_lab(arguments)),
             Some(Command::Demo) => on_a_runtime(demo::run()),
             Some(Command::Schema) => schema::run(),
+            Some(Command::Queue(arguments)) => on_a_runtime(queue::run(arguments)),
             Some(Command::Health(arguments)) => on_a_runtime(health::run(arguments)),
         }
     }

@@ -60,6 +60,9 @@ pub struct Timeouts {
     /// For everything, all tries and waits included, to the last byte.
     #[serde(with = "PositiveDurationText")]
     pub total: Duration,
+    /// For the next byte of a WebSocket, from either side. An open one has no `total`.
+    #[serde(with = "PositiveDurationText")]
+    pub tunnel_idle: Duration,
 }
 
 impl Timeouts {
@@ -84,6 +87,7 @@ impl Default for Timeouts {
             first_byte: None,
             idle: Duration::from_secs(90),
             total: Duration::from_mins(10),
+            tunnel_idle: Duration::from_mins(10),
         }
     }
 }

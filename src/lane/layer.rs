@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::header;
+use http::{StatusCode, header};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tower::{Layer, Service};
@@ -202,6 +202,10 @@ where
             let reports = quota_reports(answer.response.headers(), tokens_of(&call));
             let change = permit.report(outcome(class, hint, false), &reports);
             notes.told(class, hint, change);
+            if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                // A tunnel rests most of its life: it takes nobody's place in the window.
+                return Ok(answer);
+            }
             Ok(Answer {
                 response: answer.response.map(|inner| body::holding(inner, permit)),
                 ..answer

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -25,13 +25,20 @@ use super::{
     socket::{Socket, Transport},
     streams::Streams,
 };
-use crate::{app::Arrival, body::Body};
+use crate::{
+    app::Arrival,
+    body::Body,
+    tunnel::bridge::{self, Doorway},
+};
 
 /// How an HTTP/2 connection with prior knowledge begins (RFC 9113 §3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long a caller who has connected when the process began to drain has for its first byte.
 const FIRST_BYTES: Duration = Duration::from_secs(1);
+
+/// While the process ends, a connection on which no request has begun for this long has none on the way.
+const LAST_CALL: Duration = Duration::from_millis(250);
 
 /// Streams that one HTTP/2 caller may have open at once.
 const H2_STREAMS: u32 = 256;
@@ -72,16 +79,18 @@ pub(super) async fn serve<S, E>(
     socket.unread(prefix);
 
     let io = TokioIo::new(socket);
+    let doorway = Doorway::default();
     let service = hyper::service::service_fn({
-        let (clock, lifecycle) = (clock.clone(), lifecycle.clone());
-        move |request: Request<Incoming>| {
+        let (clock, lifecycle, doorway) = (clock.clone(), lifecycle.clone(), doorway.clone());
+        move |mut request: Request<Incoming>| {
             let (edge, clock, version) = (edge.clone(), clock.clone(), request.version());
-            let lifecycle = lifecycle.clone();
+            let (lifecycle, doorway) = (lifecycle.clone(), doorway.clone());
             let in_flight = clock.request_began();
+            let switch = bridge::asked(&mut request);
             async move {
                 let response = edge.oneshot(Arrival { request, peer }).await;
-                response.map(|mut response| {
-                    part(&mut response, version, &lifecycle);
+                response.map(|response| {
+                    let response = part(doorway.pass(switch, response), version, &lifecycle);
                     answer::put(response, version, clock, in_flight)
                 })
             }
@@ -96,14 +105,8 @@ pub(super) async fn serve<S, E>(
             .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
             .keep_alive_interval(limits.keepalive_idle)
             .serve_connection(io, service);
-        drive(
-            connection,
-            http2::Connection::graceful_shutdown,
-            &clock,
-            &limits,
-            &lifecycle,
-        )
-        .await;
+        let retire = http2::Connection::graceful_shutdown;
+        drive(connection, retire, &clock, &limits, &lifecycle).await;
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -111,24 +114,22 @@ pub(super) async fn serve<S, E>(
             .max_buf_size(limits.max_head.max(8 * 1024)) // hyper accepts nothing smaller
             .max_headers(limits.max_headers)
             .preserve_header_case(true)
-            .serve_connection(io, service);
-        drive(
-            connection,
-            http1::Connection::graceful_shutdown,
-            &clock,
-            &limits,
-            &lifecycle,
-        )
-        .await;
+            .serve_connection(io, service)
+            .with_upgrades();
+        let retire = http1::UpgradeableConnection::graceful_shutdown;
+        drive(connection, retire, &clock, &limits, &lifecycle).await;
+        doorway.run(limits.write_idle, &lifecycle).await;
     }
 }
 
 /// While the process ends, the caller's next request belongs to somebody who stays.
-fn part(response: &mut Response<Body>, version: Version, lifecycle: &Lifecycle) {
-    if lifecycle.is_stopping() && version != Version::HTTP_2 {
+fn part(mut response: Response<Body>, version: Version, lifecycle: &Lifecycle) -> Response<Body> {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if lifecycle.is_stopping() && version != Version::HTTP_2 && !switches {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
+    response
 }
 
 /// What the peer says first, and whether that is HTTP/2; nothing when it says nothing in time.
@@ -185,6 +186,16 @@ impl LimitTo for &mut BytesMut {
     }
 }
 
+/// Waits for the moment in which the process ends and the caller of this connection is not about to ask again. One whose
+/// answer had begun before could not be told that it is the last, and may have its next request on the way already.
+async fn last_call(clock: &ConnectionClock, lifecycle: &Lifecycle) {
+    lifecycle.reached(Stage::Draining).await;
+    tokio::select! {
+        () = clock.quiet_for(LAST_CALL) => {}
+        () = lifecycle.reached(Stage::Ending) => {}
+    }
+}
+
 async fn drive<C, T>(
     connection: C,
     retire: fn(Pin<&mut C>),
@@ -195,7 +206,7 @@ async fn drive<C, T>(
     C: Future<Output = T>,
 {
     let mut connection = pin!(connection);
-    let mut draining = pin!(lifecycle.reached(Stage::Draining));
+    let mut leaving = pin!(last_call(clock, lifecycle));
     let mut ending = pin!(lifecycle.reached(Stage::Ending));
     let (mut retired, mut told) = (false, false);
     let mut looks = tokio::time::interval(limits.look_every());
@@ -207,7 +218,7 @@ async fn drive<C, T>(
             // Errors here are the peer's (a reset, bytes that are not HTTP): hyper has answered what
             // could be answered, and a log line for each would let any peer fill the disk.
             _ = connection.as_mut() => return,
-            () = draining.as_mut(), if !retired => {
+            () = leaving.as_mut(), if !retired => {
                 retired = true;
                 retire(connection.as_mut());
             }

@@ -40,6 +40,7 @@ use crate::{
     },
     server::Lifecycle,
     telemetry::Metrics,
+    tunnel::{ends, handshake},
     upstream::{SendError, SendErrorKind, Upstream, forward, upload::Upload},
 };
 
@@ -204,11 +205,10 @@ async fn judge(
         patience,
         timer,
     };
-    let (mut parts, body) = response.into_parts();
-    if parts.status.is_informational() {
-        // A switch of protocols that nobody asked for: `Upgrade` is never forwarded.
-        return Err(not_sent(SendErrorKind::Malformed));
+    if response.status().is_informational() {
+        return judging.tunnel(response).await;
     }
+    let (mut parts, body) = response.into_parts();
     forward::clean_response(&mut parts.headers);
     judging.call.journal().upstream_status = Some(parts.status.as_u16());
     if parts.status.is_client_error() || parts.status.is_server_error() {
@@ -263,6 +263,25 @@ impl Judging<'_> {
             self.with.lifecycle.clone(),
             self.call.clone(),
         )
+    }
+
+    /// A switch of protocols: right after a handshake that it answers, and otherwise no HTTP.
+    async fn tunnel(&self, mut response: Response<Incoming>) -> Attempted {
+        let call = &self.call;
+        let is_granted = call.is_handshake
+            && response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && handshake::is_granted(&call.headers, response.headers());
+        if !is_granted {
+            return Err(not_sent(SendErrorKind::Malformed));
+        }
+        forward::clean_response(response.headers_mut());
+        call.journal().upstream_status = Some(response.status().as_u16());
+        let lifecycle = self.with.lifecycle.clone();
+        let (upstream, metrics) = (self.upstream, &self.with.metrics);
+        ends::open(response, upstream, self.timer.at, lifecycle, metrics)
+            .await
+            .map(served)
+            .ok_or_else(|| not_sent(SendErrorKind::Reset))
     }
 
     /// Whether this is a stream that an answer is generated in. Others, such as a channel for notices, may be

@@ -18,6 +18,7 @@ use super::{
     families::{Adder, Family},
     lanes::LaneFamilies,
     models::ModelNames,
+    queue::QueueFamilies,
     trouble::TroubleLog,
 };
 use crate::{call::Call, dialect::Usage, upstream::Upstream};
@@ -92,6 +93,8 @@ pub struct Metrics {
     pub limited: IntCounterVec,
     /// What the lanes do, and what they have learned.
     pub lanes: LaneFamilies,
+    /// Requests that are carried out later.
+    pub queue: QueueFamilies,
     /// How long the shared store takes to answer, by what it was asked.
     pub store_seconds: HistogramVec,
     /// Calls on the shared store without an answer, by reason.
@@ -104,6 +107,10 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Live connections of callers.
     pub connections: IntGauge,
+    /// Open tunnels.
+    pub tunnels: IntGauge,
+    /// Bytes that passed through them.
+    pub tunnel_bytes: IntCounterVec,
     /// Bytes of bodies held in memory.
     pub held_bytes: IntGauge,
     /// Users known to the limiter.
@@ -135,6 +142,7 @@ impl Metrics {
         let registry = Registry::new();
         let add = Adder::new(&registry);
         add.collector(prometheus::process_collector::ProcessCollector::for_self())?;
+        add.own_counter(super::logs::dropped())?;
         let build = add.gauges(
             "surgetank_build_info",
             "A constant 1 with the version that runs.",
@@ -232,6 +240,7 @@ impl Metrics {
             models: ModelNames::default(),
             limited: add.counters("surgetank_limited_total", "Requests refused by a user's limit.", &["rule"])?,
             lanes: LaneFamilies::new(&add)?,
+            queue: QueueFamilies::new(&add)?,
             store_seconds: add.histograms(
                 "surgetank_store_seconds",
                 "From a call on the shared store to its answer.",
@@ -250,6 +259,12 @@ impl Metrics {
             )?,
             in_flight: add.gauge("surgetank_in_flight_requests", "Requests whose answer has not ended.")?,
             connections: add.gauge("surgetank_connections", "Live connections of callers.")?,
+            tunnels: add.gauge("surgetank_tunnels", "Open WebSockets.")?,
+            tunnel_bytes: add.counters(
+                "surgetank_tunnel_bytes_total",
+                "Bytes that passed through WebSockets, up to the upstream and down to the caller.",
+                &["upstream", "direction"],
+            )?,
             held_bytes: add.gauge("surgetank_held_bytes", "Bytes of bodies held in memory for retries.")?,
             users: add.gauge("surgetank_limited_users", "Users known to the limiter.")?,
             panics: add.counter("surgetank_panics_total", "Requests that ended in a panic of ours.")?,

@@ -8,11 +8,13 @@ mod families;
 mod json_lines;
 pub mod labels;
 pub mod lanes;
+mod log_queue;
 pub mod logs;
 pub mod metrics;
 mod models;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod queue;
 #[cfg(test)]
 mod reference;
 pub mod totals;
@@ -24,6 +26,7 @@ pub use access::{Observed, Outcome, Report, Telling};
 pub use families::Family;
 pub use metrics::{ChunkTimes, Metrics};
 pub use models::ModelNames;
+pub use queue::QueueFamilies;
 pub use totals::Totals;
 pub use trace_parent::TraceParent;
 pub use traces::{MOST_TRIES, Traces, TracesError};

@@ -3,7 +3,8 @@
 //!
 //! Fields that speak of one connection only are left out (RFC 9110 §7.6.1), `Host` names the
 //! upstream, `Via` is added, our own `x-surgetank-*` fields end here, a configured credential
-//! replaces the caller's, a configured model replaces the request's.
+//! replaces the caller's, a configured model replaces the request's. Only the handshake of a WebSocket
+//! gets an `Upgrade` of its own.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header, uri::PathAndQuery};
@@ -15,6 +16,7 @@ use crate::{
     body::{self, Body},
     call::{Attempt, Call},
     dialect::{self, Ask, Vendor},
+    tunnel::handshake,
 };
 
 /// Our part of `Via`, told apart from another surgetank's by a number in its comment.
@@ -62,7 +64,10 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
         Some(bytes) => body::full(bytes),
         None => call.payload.send()?,
     };
-    if !upstream.http2 && needs_chunks(&headers, &body) {
+    if call.is_handshake {
+        handshake::put(&mut headers);
+    }
+    if !speaks_http2(call, upstream) && needs_chunks(&headers, &body) {
         // hyper does so by itself, but for methods that seldom have a body: there it would leave it out.
         let chunked = HeaderValue::from_static("chunked");
         headers.insert(header::TRANSFER_ENCODING, chunked);
@@ -74,7 +79,7 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
     let mut request = Request::new(body);
     *request.method_mut() = call.method.clone();
     *request.uri_mut() = uri(upstream, &call.target)?;
-    *request.version_mut() = if upstream.http2 {
+    *request.version_mut() = if speaks_http2(call, upstream) {
         Version::HTTP_2
     } else {
         Version::HTTP_11
@@ -82,6 +87,11 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
     *request.headers_mut() = headers;
     *request.extensions_mut() = call.extensions.clone();
     Some(request)
+}
+
+/// A WebSocket needs a connection of its own, and that is HTTP/1.1.
+pub(super) fn speaks_http2(call: &Call, upstream: &Upstream) -> bool {
+    upstream.http2 && !call.is_handshake
 }
 
 fn needs_chunks(headers: &HeaderMap, body: &Body) -> bool {
@@ -200,7 +210,7 @@ pub fn clean_response(headers: &mut HeaderMap) {
     *headers = clean;
 }
 
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"
@@ -215,7 +225,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-fn is_credential(name: &HeaderName) -> bool {
+pub(crate) fn is_credential(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "authorization" | X_API_KEY | API_KEY | "x-goog-api-key"

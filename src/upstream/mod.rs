@@ -147,10 +147,10 @@ struct Door {
 }
 
 impl Door {
-    fn of(upstream: &Upstream) -> Self {
+    fn of(upstream: &Upstream, http2: bool) -> Self {
         Self {
             upstream: upstream.number,
-            http2: upstream.http2,
+            http2,
             connect: upstream.timeouts.connect,
         }
     }
@@ -176,8 +176,13 @@ impl Pool {
         }
     }
 
-    fn client(&self, upstream: &Upstream) -> HttpClient {
-        let door = Door::of(upstream);
+    /// Whom its connections trust.
+    pub(crate) const fn tls(&self) -> &Arc<rustls::ClientConfig> {
+        &self.tls
+    }
+
+    fn client(&self, upstream: &Upstream, http2: bool) -> HttpClient {
+        let door = Door::of(upstream, http2);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&door) {
             return client.clone();
@@ -186,16 +191,16 @@ impl Pool {
         let rules = self.rules.now();
         let in_use = |door: &Door| {
             let upstream = rules.upstream(door.upstream);
-            upstream.is_some_and(|upstream| Door::of(upstream) == *door)
+            upstream.is_some_and(|upstream| Door::of(upstream, upstream.http2) == *door)
         };
         clients.retain(|door, _| in_use(door));
-        let client = client(upstream, &self.tls);
+        let client = client(upstream, http2, &self.tls);
         clients.insert(door, client.clone());
         client
     }
 }
 
-fn client(upstream: &Upstream, tls: &Arc<rustls::ClientConfig>) -> HttpClient {
+fn client(upstream: &Upstream, http2: bool, tls: &Arc<rustls::ClientConfig>) -> HttpClient {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
@@ -205,14 +210,10 @@ fn client(upstream: &Upstream, tls: &Arc<rustls::ClientConfig>) -> HttpClient {
         .set_host(false)
         .http1_preserve_header_case(true)
         .http1_max_buf_size(MAX_HEAD)
-        .http2_only(upstream.http2)
+        .http2_only(http2)
         .http2_keep_alive_interval(H2_PING_EVERY)
         .http2_keep_alive_timeout(H2_PING_TIMEOUT)
-        .build(Connector::new(
-            tls,
-            upstream.http2,
-            upstream.timeouts.connect,
-        ))
+        .build(Connector::new(tls, http2, upstream.timeouts.connect))
 }
 
 impl tower::Service<Attempt> for Pool {
@@ -225,7 +226,8 @@ impl tower::Service<Attempt> for Pool {
     }
 
     fn call(&mut self, attempt: Attempt) -> Self::Future {
-        let client = self.client(&attempt.upstream);
+        let http2 = forward::speaks_http2(&attempt.call, &attempt.upstream);
+        let client = self.client(&attempt.upstream, http2);
         Box::pin(async move {
             let request = forward::request(&attempt).ok_or_else(SendError::spent)?;
             match client.request(request).await {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
+    sync::watch,
 };
 
 use super::{Answer, Caller, Folder, Request, soon, until};
@@ -21,6 +22,7 @@ pub(crate) struct Process {
     pub(crate) addr: SocketAddr,
     pub(crate) admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    is_read: watch::Sender<bool>,
 }
 
 impl Process {
@@ -31,8 +33,33 @@ impl Process {
 
     /// Starts in a folder, with variables.
     pub(crate) async fn start_in(folder: Folder, yaml: &str, variables: &[(&str, &str)]) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_surgetank"));
+        Self::begin(program, folder, yaml, variables).await
+    }
+
+    /// As [`Process::start_in`], behind commands of a shell.
+    pub(crate) async fn start_under(
+        shell: &str,
+        folder: Folder,
+        yaml: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut program = Command::new("sh");
+        program
+            .arg("-c")
+            .arg(format!("{shell}; exec \"$0\" \"$@\""))
+            .arg(env!("CARGO_BIN_EXE_surgetank"));
+        Self::begin(program, folder, yaml, variables).await
+    }
+
+    async fn begin(
+        mut program: Command,
+        folder: Folder,
+        yaml: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let config = folder.write("surgetank.yaml", yaml);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_surgetank"))
+        let mut child = program
             .arg("run")
             .arg("--config")
             .arg(config)
@@ -47,11 +74,14 @@ impl Process {
             .expect("the program is built with its tests");
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = child.stderr.take().expect("piped");
+        let (is_read, mut may_read) = watch::channel(true);
         tokio::spawn({
             let log = log.clone();
             async move {
                 let mut lines = BufReader::new(stderr).lines();
-                while let Ok(Some(line)) = lines.next_line().await {
+                while may_read.wait_for(|may| *may).await.is_ok()
+                    && let Ok(Some(line)) = lines.next_line().await
+                {
                     log.lock()
                         .expect("no test panics while it reads")
                         .push(line);
@@ -64,6 +94,7 @@ impl Process {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             log,
+            is_read,
         };
         let mut ready = None;
         until("it says that it is ready", || {
@@ -79,6 +110,16 @@ impl Process {
         };
         (process.addr, process.admin) = (addr("listen"), addr("admin"));
         process
+    }
+
+    /// Whether anybody takes what it writes to its log.
+    pub(crate) fn reads_its_log(&self, reads: bool) {
+        self.is_read.send_replace(reads);
+    }
+
+    /// Its number, while it runs.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
     }
 
     pub(crate) fn log(&self) -> Vec<String> {
@@ -103,10 +144,16 @@ impl Process {
 
     /// Sends a signal by its name, as `kill` knows it.
     pub(crate) async fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("it runs");
+        let pid = self.pid();
         let kill = format!("kill -{name} {pid}");
         let status = Command::new("sh").arg("-c").arg(kill).status().await;
         assert!(status.expect("a shell").success(), "{name}");
+    }
+
+    /// Kills it, and gives what it leaves behind.
+    pub(crate) async fn killed(mut self) -> Folder {
+        soon("its death", self.child.kill()).await.expect("it ran");
+        self.folder
     }
 
     /// Waits for its end.
