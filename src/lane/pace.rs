@@ -8,8 +8,8 @@
 //!
 //! After each refusal the lane sends below that share for a while, so that what it owes is repaid, returns to it along a
 //! cubic (as AWS's adaptive mode does), stays near it, and then probes beyond it ever faster.
-//! The curve is stretched so that it spans a number of requests and not only of seconds; otherwise a small share would
-//! overshoot between two of its own sends.
+//! The curve spans a number of requests, and as many seconds as a refusal is worth; otherwise a small share would overshoot
+//! between two of its own sends, and a large one would be refused every moment.
 //! The curve only advances while somebody is waiting: a rate that is not used is not proved.
 
 use std::collections::VecDeque;
@@ -225,7 +225,8 @@ impl Pace {
         }
     }
 
-    /// The quota said no, and the gate took it as a new event; `waiting` tells whether others wait behind it.
+    /// The quota said no, and the gate took it as a new event and closed for `closed_for`; `waiting` tells whether others
+    /// wait behind it.
     /// Call after [`Pace::on_not_accepted`].
     ///
     /// A first refusal that nobody waits behind sets no pace: with no crowd to hold back the gate is enough,
