@@ -33,6 +33,7 @@ use super::queue::{TicketId, UserKey};
 use super::quota::{RetryClass, RetryQuota, RetryToken};
 use super::report::QuotaReport;
 use super::settings::LaneSettings;
+use super::settling::Settling;
 use super::snapshot::Counters;
 use super::waits::Waits;
 use super::window::Window;
@@ -43,10 +44,6 @@ mod times;
 mod types;
 
 pub use types::{Admission, Next, Release, SendId, Ticket};
-
-/// A request not refused within this time was taken: quotas are checked on arrival, answers take longer.
-/// Without it, a lane of slow non-streaming answers would learn at their pace.
-const SETTLE: Duration = Duration::from_secs(1);
 
 /// One lane.
 #[derive(Debug)]
@@ -74,6 +71,7 @@ pub struct LaneCore {
     serial: u64,
     exhausted_until: Option<Instant>,
     draining: bool,
+    settling: Settling,
     /// The latest instant seen: callers on several threads may report slightly out of order.
     clock: Option<Instant>,
     counters: Counters,
@@ -139,6 +137,7 @@ impl LaneCore {
             serial: 0,
             exhausted_until: None,
             draining: false,
+            settling: Settling::default(),
             clock: None,
             counters: Counters::default(),
             times: Times::default(),

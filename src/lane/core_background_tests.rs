@@ -1,6 +1,7 @@
 //! What nobody waits for, beside what somebody waits for.
 
 use super::super::outcome::RefuseReason;
+use super::super::settling::MOST;
 use super::tests::{Bench, PATIENCE, THROTTLED, bench};
 use super::*;
 
@@ -66,7 +67,7 @@ fn it_leaves_half_of_the_window_to_those_who_come_next() {
         let Some(release) = bench.released.get(round).copied() else {
             break;
         };
-        bench.pass(SETTLE);
+        bench.pass(MOST);
         bench.core.find(release.send).expect("it is still live");
     }
     let snapshot = bench.core.snapshot(bench.now);

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use super::super::settling;
 use super::tests::{Bench, PATIENCE, THROTTLED};
 use super::*;
 
@@ -112,7 +113,10 @@ impl Observer {
             );
             // The gate's probe settles in a second of silence; until then, nobody else may leave.
             if let Some((_, sent)) = self.probe {
-                prop_assert!(bench.now >= sent + SETTLE, "released beside a probe");
+                prop_assert!(
+                    bench.now >= sent + settling::LEAST,
+                    "released beside a probe"
+                );
             }
             let waits = |(waiting, _): &(Ticket, Instant)| {
                 waiting.priority == Priority::Live && bench.now < waiting.gives_up()
@@ -276,7 +280,7 @@ proptest! {
         let core = &mut bench.core;
         prop_assert!(core.is_idle() && core.expiries.is_empty() && core.probe.is_none());
         prop_assert_eq!((core.unknown, core.held, core.background), (0, 0, 0));
-        core.advance(bench.now + SETTLE);
+        core.advance(bench.now + settling::MOST);
         prop_assert!(core.unsettled.is_empty());
     }
 

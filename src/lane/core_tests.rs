@@ -2,6 +2,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::super::outcome::RefuseReason;
+use super::super::settling::MOST;
 use super::super::snapshot::Snapshot;
 use super::*;
 
@@ -196,7 +197,7 @@ fn a_probe_that_is_not_refused_in_time_opens_the_gate() {
         bench.run(Duration::from_millis(100));
     }
     assert!(bench.core.snapshot(bench.now).probing);
-    bench.pass(SETTLE);
+    bench.pass(MOST);
     assert!(!bench.core.snapshot(bench.now).probing);
 }
 
@@ -218,7 +219,7 @@ fn failures_are_probed_one_at_a_time_until_one_is_answered() {
         }
         assert_eq!(bench.released.len(), sent + 1);
         // Silence is no answer: an outage often hangs.
-        bench.pass(SETTLE * 2);
+        bench.pass(MOST * 2);
         assert_eq!(bench.released.len(), sent + 1);
         bench.fail(bench.last().send, FAULTY);
     }
@@ -433,10 +434,10 @@ fn every_wait_is_told_by_its_reason_and_so_is_the_time_behind_closed_doors() {
     );
     let waits = bench.last().waits;
     assert_eq!(waits.get(WaitReason::Gate), gate);
-    assert_eq!(waits.get(WaitReason::Probe), SETTLE);
+    assert_eq!(waits.get(WaitReason::Probe), MOST);
     let closed = bench.core.take_closed(bench.now);
     assert_eq!(closed.get(WaitReason::Gate), gate + Duration::from_secs(2));
-    assert_eq!(closed.get(WaitReason::Probe), SETTLE);
+    assert_eq!(closed.get(WaitReason::Probe), MOST);
     bench.pass(Duration::from_secs(1));
     assert_eq!(
         bench.core.take_closed(bench.now).total(),

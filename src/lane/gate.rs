@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::time::{seconds, up_to};
 
-/// The least wait after a first refusal, doubled by each failed probe.
+/// The wait after a first refusal, doubled by each failed probe, where a request of the quota is not known to return sooner.
 const FIRST_WAIT: f64 = 1.0;
 /// The wait stops growing here.
 const LONGEST_WAIT: f64 = 60.0;
@@ -103,14 +103,16 @@ impl Gate {
 
     /// A request sent at `sent_at` was throttled.
     ///
-    /// Returns true when this is a new event: the gate closed for `max(hint, min(60 s, 1 s · 2^failures))`
-    /// and up to half as much again, but not more than five seconds. Otherwise the gate was closed by the same event already,
+    /// Returns true when this is a new event: the gate closed for `max(hint, min(60 s, token time · 2^failures))`
+    /// and up to half as much again, but not more than five seconds. `token_time` is how long the quota takes to refill by
+    /// one request, as far as the pace knows; more than a second counts as a second, because the pace itself waits then. Otherwise the gate was closed by the same event already,
     /// and only a longer hint can extend it.
     pub fn on_throttled<R: Rng + ?Sized>(
         &mut self,
         now: Instant,
         sent_at: Instant,
         hint: Option<Duration>,
+        token_time: Duration,
         rng: &mut R,
     ) -> bool {
         let hint = hint
@@ -120,10 +122,11 @@ impl Gate {
             self.hold_until(now + hint);
             return false;
         }
+        let unit = token_time.as_secs_f64().min(FIRST_WAIT) * self.tempo;
         let exponent = i32::try_from(self.failures).unwrap_or(i32::MAX).min(16);
-        let own = seconds((FIRST_WAIT * 2f64.powi(exponent)).min(LONGEST_WAIT) * self.tempo);
+        let own = seconds((unit * 2f64.powi(exponent)).min(LONGEST_WAIT * self.tempo));
         let wait = own.max(hint);
-        let least = LEAST_JITTER.mul_f64(self.tempo.min(1.0));
+        let least = LEAST_JITTER.mul_f64(unit.min(1.0));
         self.hold_until(now + wait + up_to(rng, (wait / 2).clamp(least, MOST_JITTER)));
         self.state = State::Closed;
         self.failures = self.failures.saturating_add(1);

@@ -5,6 +5,7 @@ use rand::rngs::SmallRng;
 use super::*;
 
 const CAP: Duration = Duration::from_mins(1);
+const SECOND: Duration = Duration::from_secs(1);
 
 fn rng() -> SmallRng {
     SmallRng::seed_from_u64(1)
@@ -21,7 +22,7 @@ fn shut_until(gate: &Gate, now: Instant) -> Instant {
 fn one_refusal_closes_it_and_one_probe_opens_it() {
     let (start, mut gate) = (Instant::now(), Gate::new(CAP, 1.0));
     assert_eq!(gate.passage(start), Passage::Open);
-    assert!(gate.on_throttled(start, start, None, &mut rng()));
+    assert!(gate.on_throttled(start, start, None, SECOND, &mut rng()));
     let until = shut_until(&gate, start);
     assert_eq!(gate.passage(until), Passage::Probe);
     gate.probe_sent();
@@ -34,14 +35,20 @@ fn one_refusal_closes_it_and_one_probe_opens_it() {
 fn the_refusals_of_one_flight_are_one_event() {
     let (start, mut gate) = (Instant::now(), Gate::new(CAP, 1.0));
     let later = start + Duration::from_millis(80);
-    assert!(gate.on_throttled(start, start, None, &mut rng()));
+    assert!(gate.on_throttled(start, start, None, SECOND, &mut rng()));
     let until = shut_until(&gate, start);
     assert!(
-        !gate.on_throttled(later, start, None, &mut rng()),
+        !gate.on_throttled(later, start, None, SECOND, &mut rng()),
         "sent before the closing"
     );
     assert_eq!(shut_until(&gate, later), until, "no hint, no extension");
-    assert!(!gate.on_throttled(later, start, Some(Duration::from_secs(20)), &mut rng()));
+    assert!(!gate.on_throttled(
+        later,
+        start,
+        Some(Duration::from_secs(20)),
+        SECOND,
+        &mut rng()
+    ));
     assert_eq!(
         shut_until(&gate, later),
         later + Duration::from_secs(20),
@@ -54,7 +61,7 @@ fn the_refusals_of_one_flight_are_one_event() {
 fn each_failed_probe_doubles_the_wait_up_to_a_minute() {
     let (mut now, mut gate) = (Instant::now(), Gate::new(CAP, 1.0));
     for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
-        assert!(gate.on_throttled(now, now, None, &mut rng()));
+        assert!(gate.on_throttled(now, now, None, SECOND, &mut rng()));
         let until = shut_until(&gate, now);
         let wait = until - now;
         let least = Duration::from_secs(expected);
@@ -72,7 +79,7 @@ fn each_failed_probe_doubles_the_wait_up_to_a_minute() {
 fn only_an_answer_sent_after_the_closing_ends_the_row_of_failures() {
     let (start, mut gate) = (Instant::now(), Gate::new(CAP, 1.0));
     let closing = start + Duration::from_secs(1);
-    assert!(gate.on_throttled(closing, start, None, &mut rng()));
+    assert!(gate.on_throttled(closing, start, None, SECOND, &mut rng()));
     gate.on_served(start);
     assert_eq!(gate.failures(), 1, "an answer from before tells nothing");
     gate.on_served(closing + Duration::from_secs(3));
@@ -82,7 +89,7 @@ fn only_an_answer_sent_after_the_closing_ends_the_row_of_failures() {
 #[test]
 fn a_probe_without_a_verdict_is_followed_by_another() {
     let (start, mut gate) = (Instant::now(), Gate::new(CAP, 1.0));
-    assert!(gate.on_throttled(start, start, None, &mut rng()));
+    assert!(gate.on_throttled(start, start, None, SECOND, &mut rng()));
     let until = shut_until(&gate, start);
     gate.probe_sent();
     gate.probe_lost();
@@ -101,7 +108,13 @@ fn two_gates_do_not_reopen_together() {
     let mut rng = rng();
     let mut until = || {
         let mut gate = Gate::new(CAP, 1.0);
-        gate.on_throttled(start, start, Some(Duration::from_secs(10)), &mut rng);
+        gate.on_throttled(
+            start,
+            start,
+            Some(Duration::from_secs(10)),
+            SECOND,
+            &mut rng,
+        );
         shut_until(&gate, start)
     };
     assert_ne!(until(), until());
@@ -119,7 +132,7 @@ proptest! {
         for (passed, hint) in hints {
             now += Duration::from_millis(passed);
             let hint = hint.map(Duration::from_millis);
-            gate.on_throttled(now, now, hint, &mut rng);
+            gate.on_throttled(now, now, hint, SECOND, &mut rng);
             if let Some(hint) = hint.filter(|hint| *hint <= CAP) {
                 promised = promised.max(now + hint);
             }

@@ -44,6 +44,11 @@ impl Meter {
         recent.map(|(_, count)| count).sum::<f64>() / SPAN.as_secs_f64()
     }
 
+    /// Events of the last minute.
+    pub(super) fn recent(&self, now: Instant) -> f64 {
+        self.rate(now) * SPAN.as_secs_f64()
+    }
+
     fn slot(&self, now: Instant) -> u64 {
         let age = self.origin.map_or(Duration::ZERO, |origin| {
             now.saturating_duration_since(origin)

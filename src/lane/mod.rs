@@ -44,6 +44,7 @@
 
 pub mod breaker;
 pub mod core;
+mod curve;
 pub mod gate;
 pub mod headers;
 pub mod label;
@@ -59,6 +60,7 @@ pub mod quota;
 pub mod report;
 mod seats;
 mod settings;
+mod settling;
 mod shell;
 mod snapshot;
 mod table;

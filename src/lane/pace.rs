@@ -8,8 +8,8 @@
 //!
 //! After each refusal the lane sends below that share for a while, so that what it owes is repaid, returns to it along a
 //! cubic (as AWS's adaptive mode does), stays near it, and then probes beyond it ever faster.
-//! The curve is stretched so that it spans a number of requests and not only of seconds; otherwise a small share would
-//! overshoot between two of its own sends.
+//! The curve spans a number of requests, and as many seconds as a refusal is worth; otherwise a small share would overshoot
+//! between two of its own sends, and a large one would be refused every moment.
 //! The curve only advances while somebody is waiting: a rate that is not used is not proved.
 
 use std::collections::VecDeque;
@@ -18,18 +18,15 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
+use super::curve::{Curve, FLOOR, RELIEF, Search};
 use super::meter::Meter;
 use super::report::{Advice, QuotaLeft, QuotaReport, Reports};
 use super::time::seconds;
 
-/// Right after a refusal the rate is this part of the learned share.
-const RELIEF: f64 = 0.7;
-/// CUBIC's growth constant with time in units of ten seconds, because quotas refill by the minute.
-const CUBIC: f64 = 0.4;
-/// The curve returns to the learned share after at least this many requests.
-const LEAST_SPAN: f64 = 12.0;
-/// Never slower than one request in half a minute: a lane that sends nothing learns nothing.
-const FLOOR: f64 = 1.0 / 30.0;
+/// How much of a measure is doubtful for each part of its time that passed behind the closed gate.
+const OVERFLOW: f64 = 1.6;
+/// The curve is never shortened below this part of its span.
+const LEAST_TRUST: f64 = 0.25;
 /// What is learned from refusals older than this is forgotten as soon as there is newer.
 const MEMORY: Duration = Duration::from_secs(90);
 /// Refusals remembered at most.
@@ -43,8 +40,16 @@ const FULL_SAMPLE: f64 = 12.0;
 const FIRST_GUESS: f64 = 2.0;
 /// The first guess is at least this: an honest small caller should not pay for what sixteen instances might do.
 const LEAST_GUESS: f64 = 0.1;
-/// While the share is a guess, it grows by this factor with each request that leaves.
-const SEARCH_GROWTH: f64 = 1.2;
+/// Who had this many requests accepted before the first refusal is likely alone with the quota.
+const ALONE: f64 = 6.0;
+/// The first guess of one who is alone is at most this many requests in the time for which the gate closed.
+const BOLDEST: f64 = 4.0;
+/// How long the quota takes to refill by one request, where nothing is known about it.
+const UNKNOWN: Duration = Duration::from_secs(1);
+/// No quota is taken to refill faster: refusals need time to come back.
+const LEAST_TOKEN: Duration = Duration::from_millis(20);
+/// Rates are measured over no less, in seconds.
+const LEAST_TIME: f64 = 0.05;
 /// A lane idle for this long starts afresh: nearly every vendor's window is over.
 const FORGET_AFTER: Duration = Duration::from_mins(10);
 /// Gaps vary by this part, so that instances do not fall into step.
@@ -82,16 +87,8 @@ struct Epoch {
     accepted: f64,
     /// Seconds of this epoch in which somebody was waiting.
     busy: f64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Curve {
-    /// The learned share, in requests a second.
-    share: f64,
-    /// How long the curve has been used with somebody waiting, in seconds.
-    used: f64,
-    /// The rate in force while the share is a guess; nothing once it is measured.
-    search: Option<f64>,
+    /// Seconds for which the gate closed at its beginning.
+    closing: f64,
 }
 
 impl Pace {
@@ -195,7 +192,7 @@ impl Pace {
         epoch.accepted += 1.0;
         epoch.busy += gap;
         if let Some(curve) = &mut self.curve {
-            curve.advance(gap, epoch.accepted / epoch.busy.max(1.0));
+            curve.advance(gap, epoch.accepted / epoch.busy.max(LEAST_TIME));
         }
         Some(EpochId(self.epochs_gone + self.epochs.len() as u64))
     }
@@ -228,33 +225,18 @@ impl Pace {
         }
     }
 
-    /// The quota said no, and the gate took it as a new event; `waiting` tells whether others wait behind it.
+    /// The quota said no, and the gate took it as a new event and closed for `closed_for`; `waiting` tells whether others
+    /// wait behind it.
     /// Call after [`Pace::on_not_accepted`].
     ///
     /// A first refusal that nobody waits behind sets no pace: with no crowd to hold back the gate is enough,
     /// and there is nothing yet to measure a rate by.
-    pub fn on_throttled(&mut self, now: Instant, waiting: bool) {
-        let measured = self.share_until(now);
-        self.curve = match (measured, self.curve) {
-            (Some(share), _) => Some(Curve::measured(share)),
-            // Too few since the last refusal to measure by: whatever the rate was, it was too much.
-            (
-                None,
-                Some(Curve {
-                    share,
-                    search: None,
-                    ..
-                }),
-            ) => Some(Curve::measured(share * RELIEF)),
-            (
-                None,
-                Some(Curve {
-                    search: Some(rate), ..
-                }),
-            ) => Some(Curve::search(rate * RELIEF)),
-            (None, None) if waiting => Some(Curve::search(
-                self.least_guess.max(self.meter.rate(now) * FIRST_GUESS),
-            )),
+    pub fn on_throttled(&mut self, now: Instant, waiting: bool, closed_for: Duration) {
+        let closing = closed_for.as_secs_f64();
+        self.curve = match (self.share_until(now), self.curve) {
+            (Some(share), _) => Some(Curve::measured(share, closing, self.trust())),
+            (None, Some(curve)) => Some(self.corrected(now, &curve, closing)),
+            (None, None) if waiting => Some(self.first_guess(now, closing)),
             (None, None) => None,
         };
         if self.epochs.len() == EPOCHS {
@@ -265,8 +247,78 @@ impl Pace {
             began: now,
             accepted: 0.0,
             busy: 0.0,
+            closing,
         });
         self.accounted = Some(now);
+    }
+
+    /// How long the quota takes to refill by one request, as far as is known; a second where nothing is.
+    #[must_use]
+    pub fn token_time(&self, now: Instant) -> Duration {
+        self.rate(now)
+            .map_or(UNKNOWN, |rate| seconds(1.0 / rate).max(LEAST_TOKEN))
+    }
+
+    /// True when the share was measured, between two refusals.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        self.curve.is_some_and(|curve| curve.search.is_none())
+    }
+
+    /// The first refusal before which a crowd waits: what to search from, and how boldly.
+    ///
+    /// How many requests were accepted before it tells how alone this instance is: of a bucket that many share, each finds
+    /// a few tokens. One that found many searches from what the gate's closing can have refilled, and doubles quickly;
+    /// one that found few begins with the rate of the minute.
+    fn first_guess(&self, now: Instant, closing: f64) -> Curve {
+        let found = self.meter.recent(now);
+        let careful = self.careful_guess(now);
+        let alone = (found / ALONE).powi(3).min(BOLDEST.max(found / 10.0));
+        let rate = careful.max(alone / closing.max(LEAST_TIME));
+        let how = if found >= ALONE {
+            Search::Bold
+        } else {
+            Search::Careful
+        };
+        Curve::search(rate, how)
+    }
+
+    fn careful_guess(&self, now: Instant) -> f64 {
+        self.least_guess.max(self.meter.rate(now) * FIRST_GUESS)
+    }
+
+    /// A refusal with too few accepted since the last one to measure by: whatever the rate was, it was too much.
+    fn corrected(&self, now: Instant, curve: &Curve, closing: f64) -> Curve {
+        let (rate, how) = match curve.search {
+            None => return Curve::measured(curve.share * RELIEF, closing, 1.0),
+            Some(search) => search,
+        };
+        let most = match how {
+            Search::Careful => rate,
+            Search::Bold => self.timid_guess(now),
+        };
+        Curve::search((rate * RELIEF).min(most), Search::Careful)
+    }
+
+    /// What is left of a bold guess that was refused at once: what was accepted meanwhile, or nothing but the minute.
+    fn timid_guess(&self, now: Instant) -> f64 {
+        match self.epochs.back() {
+            Some(epoch) if epoch.accepted >= 2.0 => {
+                (epoch.accepted + 1.0) / epoch.busy.max(LEAST_TIME)
+            }
+            _ => self.careful_guess(now),
+        }
+    }
+
+    /// How far the share of the epoch that ends now is to be trusted, up to 1.
+    ///
+    /// Behind the closed gate a small bucket overflows, and what it would have refilled is missing from the measure:
+    /// the larger a part of the epoch that was, the sooner the curve is to come back and look.
+    fn trust(&self) -> f64 {
+        self.epochs.back().map_or(1.0, |epoch| {
+            let closed = epoch.closing / epoch.busy.max(LEAST_TIME);
+            (1.0 - OVERFLOW * closed).clamp(LEAST_TRUST, 1.0)
+        })
     }
 
     fn forget(&mut self) {
@@ -297,53 +349,13 @@ impl Pace {
                 break;
             }
             if accepted >= LEAST_SAMPLE {
-                share = Some(accepted / busy.max(1.0));
+                share = Some(accepted / busy.max(LEAST_TIME));
             }
             if accepted >= FULL_SAMPLE {
                 break;
             }
         }
         share
-    }
-}
-
-impl Curve {
-    fn measured(share: f64) -> Self {
-        Self {
-            share: share.max(FLOOR),
-            used: 0.0,
-            search: None,
-        }
-    }
-
-    fn search(rate: f64) -> Self {
-        let rate = rate.max(FLOOR);
-        Self {
-            share: rate,
-            used: 0.0,
-            search: Some(rate),
-        }
-    }
-
-    /// A request left `gap` seconds after the one before, with somebody waiting; `measured` is the rate accepted
-    /// since the last refusal.
-    fn advance(&mut self, gap: f64, measured: f64) {
-        // A gap longer than the curve asks for (a closed gate, a full window) does not prove a rate.
-        self.used += gap.min(2.0 / self.rate());
-        if let Some(rate) = &mut self.search {
-            *rate = (*rate * SEARCH_GROWTH).min(rate.max(2.0 * measured));
-        }
-    }
-
-    /// `share · (1 + (1 − relief) · (t/span − 1)³)`: CUBIC, written so that the time back to the share can be chosen.
-    fn rate(&self) -> f64 {
-        if let Some(rate) = self.search {
-            return rate;
-        }
-        let cubic = 10.0 * ((1.0 - RELIEF) * self.share / CUBIC).cbrt();
-        let span = cubic.max(LEAST_SPAN / self.share);
-        let shape = 1.0 + (1.0 - RELIEF) * (self.used / span - 1.0).powi(3);
-        (self.share * shape).max(FLOOR)
     }
 }
 

@@ -5,6 +5,8 @@ use rand::rngs::SmallRng;
 use super::*;
 use crate::lane::Measure;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 fn rng() -> SmallRng {
     SmallRng::seed_from_u64(3)
 }
@@ -31,7 +33,7 @@ fn play(per_second: f64, burst: f64, seconds: f64) -> (f64, f64, Pace) {
         } else {
             refused += 1.0;
             pace.on_not_accepted(at(start, now), epoch);
-            pace.on_throttled(at(start, now), true);
+            pace.on_throttled(at(start, now), true, SECOND);
             // The gate's wait.
             now += 1.2;
             tokens = f64::min(burst, tokens + 1.2 * per_second);
@@ -53,11 +55,11 @@ fn a_lane_that_was_never_throttled_is_not_slowed() {
 #[test]
 fn a_first_refusal_without_a_crowd_sets_no_pace() {
     let (start, mut pace) = (Instant::now(), Pace::new(1.0));
-    pace.on_throttled(start, false);
+    pace.on_throttled(start, false, SECOND);
     assert_eq!(pace.rate(start), None);
-    pace.on_throttled(at(start, 5.0), true);
+    pace.on_throttled(at(start, 5.0), true, SECOND);
     assert_eq!(pace.rate(at(start, 5.0)), Some(LEAST_GUESS));
-    pace.on_throttled(at(start, 9.0), false);
+    pace.on_throttled(at(start, 9.0), false, SECOND);
     assert_eq!(
         pace.rate(at(start, 9.0)),
         Some(LEAST_GUESS * RELIEF),
@@ -68,11 +70,11 @@ fn a_first_refusal_without_a_crowd_sets_no_pace() {
 #[test]
 fn two_refusals_measure_the_share() {
     let (start, mut pace) = (Instant::now(), Pace::new(1.0));
-    pace.on_throttled(start, true);
+    pace.on_throttled(start, true, SECOND);
     for second in 1..=20 {
         pace.on_sent(at(start, f64::from(second) / 2.0), true, &mut rng());
     }
-    pace.on_throttled(at(start, 10.0), true);
+    pace.on_throttled(at(start, 10.0), true, SECOND);
     let rate = pace.rate(at(start, 10.0)).expect("learned");
     assert!((rate - RELIEF * 2.0).abs() < 0.05, "{rate}");
     assert!((pace.outlook(at(start, 10.0)).expect("learned") - 2.0).abs() < 0.05);
@@ -81,7 +83,7 @@ fn two_refusals_measure_the_share() {
 #[test]
 fn quiet_times_do_not_pass_for_a_small_quota() {
     let (start, mut pace) = (Instant::now(), Pace::new(1.0));
-    pace.on_throttled(start, true);
+    pace.on_throttled(start, true, SECOND);
     // Five minutes in which nobody waited, then twenty seconds at full use.
     for index in 0..30 {
         pace.on_sent(at(start, f64::from(index) * 10.0), false, &mut rng());
@@ -89,7 +91,7 @@ fn quiet_times_do_not_pass_for_a_small_quota() {
     for index in 1..=20 {
         pace.on_sent(at(start, 290.0 + f64::from(index)), true, &mut rng());
     }
-    pace.on_throttled(at(start, 310.0), true);
+    pace.on_throttled(at(start, 310.0), true, SECOND);
     let share = pace.outlook(at(start, 310.0)).expect("learned");
     assert!((share - 1.0).abs() < 0.05, "{share}");
 }
@@ -97,12 +99,12 @@ fn quiet_times_do_not_pass_for_a_small_quota() {
 #[test]
 fn an_outage_is_not_measured_by() {
     let (start, mut pace) = (Instant::now(), Pace::new(1.0));
-    pace.on_throttled(start, true);
+    pace.on_throttled(start, true, SECOND);
     pace.on_recovery(at(start, 100.0));
     for index in 1..=20 {
         pace.on_sent(at(start, 100.0 + f64::from(index)), true, &mut rng());
     }
-    pace.on_throttled(at(start, 120.0), true);
+    pace.on_throttled(at(start, 120.0), true, SECOND);
     let share = pace.outlook(at(start, 120.0)).expect("learned");
     assert!((share - 1.0).abs() < 0.05, "{share}");
 }
@@ -128,7 +130,7 @@ fn it_finds_rates_from_six_a_minute_to_a_hundred_a_second() {
 #[test]
 fn a_request_that_was_not_sent_gives_its_turn_back() {
     let (start, mut pace) = (Instant::now(), Pace::new(1.0));
-    pace.on_throttled(start, true);
+    pace.on_throttled(start, true, SECOND);
     pace.on_sent(at(start, 1.0), true, &mut rng());
     let before = pace.next(at(start, 1.0));
     let released = before.expect("a pace is set");
@@ -142,7 +144,7 @@ fn a_request_that_was_not_sent_gives_its_turn_back() {
 #[test]
 fn a_long_quiet_makes_it_forget() {
     let (start, mut pace) = (Instant::now(), Pace::new(1.0));
-    pace.on_throttled(start, true);
+    pace.on_throttled(start, true, SECOND);
     pace.on_sent(at(start, 1.0), true, &mut rng());
     let later = at(start, 1.0) + FORGET_AFTER;
     let epoch = pace.on_sent(later, true, &mut rng());
@@ -174,12 +176,12 @@ proptest! {
     fn the_gap_between_two_sends_follows_the_rate(seed in any::<u64>(), throttles in prop::collection::vec(0u64..60_000, 1..30)) {
         let mut rng = SmallRng::seed_from_u64(seed);
         let (mut now, mut pace) = (Instant::now(), Pace::new(1.0));
-        pace.on_throttled(now, true);
+        pace.on_throttled(now, true, SECOND);
         for passed in throttles {
             now += Duration::from_millis(passed);
             pace.on_sent(now, true, &mut rng);
             if passed % 3 == 0 {
-                pace.on_throttled(now, true);
+                pace.on_throttled(now, true, SECOND);
             }
             let rate = pace.rate(now).expect("a pace is set");
             prop_assert!(rate.is_finite() && rate >= FLOOR * 0.999, "{rate}");

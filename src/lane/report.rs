@@ -73,6 +73,8 @@ const LOW: f64 = 0.1;
 const LOW_REQUESTS: f64 = 4.0;
 /// Resets may be told in whole seconds; a smaller movement says nothing.
 const READABLE: f64 = 3.0;
+/// The same where they are evidently told more finely.
+const READABLE_FINELY: f64 = 0.3;
 /// Reports with longer resets advise nothing. A day's quota that is nearly spent would otherwise be stretched over the
 /// rest of the day, and whoever calls now would wait for tomorrow's callers: it is used up, and ends in a 429 and a fallback.
 const LONGEST_HOLD: Duration = Duration::from_mins(1);
@@ -192,6 +194,10 @@ impl QuotaReport {
             && self.remaining >= 0.0
     }
 
+    fn is_told_finely(&self) -> bool {
+        self.reset.subsec_nanos() != 0
+    }
+
     fn spent(&self) -> f64 {
         (self.limit - self.remaining).max(0.0)
     }
@@ -223,7 +229,12 @@ impl Family {
         let moved = passed + report.reset.as_secs_f64() - anchor.reset.as_secs_f64();
         // If the quota is rolling, its end moved by the time that passed plus the refill time of what was spent since.
         let expected = passed + (anchor.remaining - report.remaining) / report.refill();
-        if expected >= READABLE {
+        let readable = if report.is_told_finely() && anchor.is_told_finely() {
+            READABLE_FINELY
+        } else {
+            READABLE
+        };
+        if expected >= readable {
             self.kind = if moved > expected / 2.0 {
                 Kind::Rolling
             } else {

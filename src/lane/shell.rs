@@ -376,5 +376,8 @@ impl fmt::Debug for RetryRight {
 }
 
 #[cfg(test)]
+#[path = "shell_stress.rs"]
+mod stress;
+#[cfg(test)]
 #[path = "shell_tests.rs"]
 mod tests;

@@ -16,6 +16,11 @@ use tokio::time::Instant;
 
 /// The factor of a cut. RESILIENCE: 0.7, as the AWS SDKs.
 const CUT: f64 = 0.7;
+/// Above this many live responses an unhindered limit grows by two for each request taken, not by one: answers can last
+/// for a minute, and a place that is only doubled by those that have ended would take minutes to find a large quota.
+const SMALL: f64 = 20.0;
+/// Refusals at numbers of live responses that differ by less than this part may have the same cause.
+const ALIKE: f64 = 0.1;
 /// Requests of unknown fate on a lane that knows nothing; doubled with each flight that is taken.
 const FIRST_FLIGHT: f64 = 3.0;
 /// A lane that was cut before and sent nothing for this long starts its next burst carefully again.
@@ -31,13 +36,17 @@ pub struct Window {
     max: f64,
     last_cut: Option<Instant>,
     last_sent: Option<Instant>,
+    /// What was held at the latest refusal.
+    refused_at: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     value: f64,
-    /// Below this the limit doubles a round trip; above, it grows by one.
+    /// Below this the limit doubles a round trip; above, it grows by one at first, and by one more each time.
     threshold: f64,
+    /// Requests taken since the last cut.
+    since_cut: f64,
 }
 
 impl Window {
@@ -50,15 +59,18 @@ impl Window {
             live: Limit {
                 value: live,
                 threshold: max,
+                since_cut: 0.0,
             },
             flight: Limit {
                 value: FIRST_FLIGHT.min(live),
                 threshold: max,
+                since_cut: 0.0,
             },
             initial: live,
             max,
             last_cut: None,
             last_sent: None,
+            refused_at: None,
         }
     }
 
@@ -81,18 +93,30 @@ impl Window {
 
     /// The upstream took a request; `live` and `unknown` are counted with it still among them.
     pub fn on_accepted(&mut self, live: usize, unknown: usize) {
-        self.live.grow(live, self.max);
-        self.flight.grow(unknown, self.max);
+        let step = if self.live.value < SMALL { 1.0 } else { 2.0 };
+        self.live.grow(live, self.max, step);
+        self.flight.grow(unknown, self.max, 1.0);
     }
 
     /// The quota refused a request sent at `sent_at`, while `held` responses that the upstream had taken were live.
+    ///
+    /// Whether the rate or the number was too much, one refusal does not tell. The rate is likelier, and the pace's affair:
+    /// a large live limit is cut from the second refusal on that comes with no more held than the one before.
     ///
     /// What it is holding at this moment it evidently can hold, so the live limit never falls below that:
     /// a refused rate is the pace's affair. Against an upstream that limits concurrency this converges on its limit.
     pub fn on_throttled(&mut self, now: Instant, sent_at: Instant, held: usize) {
         if self.is_new_event(now, sent_at) {
-            self.live.cut(held as f64);
-            self.live.threshold = self.live.value;
+            let held = held as f64;
+            let is_met_again = self
+                .refused_at
+                .is_some_and(|before| held <= before * (1.0 + ALIKE) + 1.0);
+            self.refused_at = Some(held);
+            self.live.since_cut = 0.0;
+            if is_met_again || self.live.value < SMALL {
+                self.live.cut(held);
+                self.live.threshold = self.live.value;
+            }
             self.flight.cut(1.0);
             self.flight.threshold = self.flight.value;
         }
@@ -139,15 +163,16 @@ impl Window {
 }
 
 impl Limit {
-    fn grow(&mut self, used: usize, max: f64) {
+    fn grow(&mut self, used: usize, max: f64, step: f64) {
         if (used as f64) < self.value / 2.0 {
             return;
         }
         let step = if self.value < self.threshold {
-            1.0
+            step
         } else {
-            1.0 / self.value
+            (1.0 + self.since_cut / self.value) / self.value
         };
+        self.since_cut += 1.0;
         self.value = (self.value + step).min(max);
     }
 

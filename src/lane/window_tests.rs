@@ -46,19 +46,40 @@ fn what_is_not_used_is_not_raised() {
 fn one_cut_for_one_event_and_slow_growth_after_it() {
     let start = Instant::now();
     let later = start + Duration::from_secs(1);
-    let mut window = proved(100);
+    let mut window = proved(18);
     window.on_throttled(later, start, 1);
-    assert_eq!(window.limit(), 70);
+    assert_eq!(window.limit(), 12);
     window.on_throttled(later, start, 1);
-    assert_eq!(window.limit(), 70, "sent before the cut");
-    window.on_accepted(70, 1);
-    assert!(window.live.value < 70.1, "one a round trip from here");
+    assert_eq!(window.limit(), 12, "sent before the cut");
+    window.on_accepted(12, 1);
+    assert!(window.live.value < 12.7, "one a round trip from here");
+    for _ in 0..24 {
+        window.on_accepted(20, 1);
+    }
+    let value = window.live.value;
+    assert!(
+        (14.5..17.0).contains(&value),
+        "and faster, the longer nothing is refused: {value}"
+    );
     window.on_throttled(
         later + Duration::from_secs(1),
         later + Duration::from_millis(1),
         1,
     );
-    assert_eq!(window.limit(), 49);
+    assert!(window.live.value < 0.71 * value);
+}
+
+#[test]
+fn a_large_window_is_cut_where_the_same_number_is_refused_again() {
+    let start = Instant::now();
+    let second = |second| start + Duration::from_secs(second);
+    let mut window = proved(100);
+    window.on_throttled(second(1), start, 60);
+    assert_eq!(window.limit(), 100, "the rate is likelier to blame");
+    window.on_throttled(second(3), second(2), 80);
+    assert_eq!(window.limit(), 100, "sixty were not too many");
+    window.on_throttled(second(5), second(4), 81);
+    assert_eq!(window.limit(), 81);
 }
 
 #[test]
@@ -75,10 +96,14 @@ fn a_cut_does_not_go_below_what_the_upstream_holds() {
 #[test]
 fn overload_cuts_no_deeper_than_the_start_and_is_soon_forgotten() {
     let (start, mut window) = (Instant::now(), proved(8));
-    for _ in 0..32 {
+    for _ in 0..12 {
+        window.on_accepted(20, 1);
+    }
+    assert_eq!(window.limit(), 20);
+    for _ in 0..10 {
         window.on_accepted(40, 1);
     }
-    assert_eq!(window.limit(), 40);
+    assert_eq!(window.limit(), 40, "a large one grows faster");
     for second in 1..10 {
         let sent = start + Duration::from_secs(second);
         window.on_overloaded(sent, sent, 0);
@@ -92,10 +117,11 @@ fn overload_cuts_no_deeper_than_the_start_and_is_soon_forgotten() {
         40,
         "one more with each answer, up to where it was"
     );
-    for _ in 0..8 {
-        window.on_accepted(40, 1);
-    }
-    assert_eq!(window.limit(), 40, "one a round trip beyond");
+    window.on_accepted(40, 1);
+    assert!(
+        window.live.value < 42.1,
+        "one a round trip beyond, at first"
+    );
 }
 
 #[test]

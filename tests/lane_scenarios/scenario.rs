@@ -18,6 +18,9 @@ pub(crate) struct Scenario {
     pub policy: Policy,
     #[serde(default = "minute")]
     pub patience: f64,
+    /// The route's `retry.base`, in seconds: the retry layer's first wait, and the lane's tempo.
+    #[serde(default = "two")]
+    pub base: f64,
     #[serde(default)]
     pub quota_share: Option<f64>,
     pub vendor: Vendor,
@@ -153,6 +156,10 @@ impl Vendor {
     pub(crate) fn mean_answer(&self) -> f64 {
         (self.first_byte.0 + self.first_byte.1 + self.body.0 + self.body.1) / 2.0
     }
+}
+
+const fn two() -> f64 {
+    2.0
 }
 
 const fn one() -> usize {

@@ -18,6 +18,8 @@ use super::scenario::{FaultKind, Policy, Scenario};
 use super::vendor::{Answer, VendorState, between};
 
 const MAX_RETRIES: u32 = 3;
+/// Events are told in whole microseconds.
+const ROUNDING: Duration = Duration::from_micros(100);
 const HINT_CAP: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,7 +45,7 @@ struct Instance {
     waiting: HashMap<TicketId, usize>,
     /// The number of the one poll that is still wanted.
     wanted: u64,
-    hinted_until: f64,
+    hinted_until: Instant,
     probe: Option<usize>,
 }
 
@@ -69,13 +71,15 @@ pub(crate) fn play(scenario: &Scenario, seed: u64) -> Run {
     let settings = LaneSettings {
         hint_cap: HINT_CAP,
         quota_share: scenario.quota_share.unwrap_or(1.0),
+        tempo: scenario.base / 2.0,
         ..LaneSettings::default()
     };
+    let origin = Instant::now();
     let instance = |_| Instance {
         core: LaneCore::new(settings.clone()),
         waiting: HashMap::new(),
         wanted: 0,
-        hinted_until: 0.0,
+        hinted_until: origin,
         probe: None,
     };
     let mut storm = Storm {
@@ -93,7 +97,7 @@ pub(crate) fn play(scenario: &Scenario, seed: u64) -> Run {
         calls: Vec::new(),
         events: BinaryHeap::new(),
         log: Vec::new(),
-        origin: Instant::now(),
+        origin,
         now: 0.0,
         rng,
     };
@@ -187,7 +191,7 @@ impl Storm<'_> {
                         .ticket
                         .and_then(|ticket| instance.waiting.remove(&ticket))
                         .expect("everybody waited");
-                    if self.now < instance.hinted_until - 1e-4 {
+                    if now + ROUNDING < instance.hinted_until {
                         self.run.violations += 1;
                     }
                     self.call(caller, Some(release.send), release.probe);
@@ -282,9 +286,9 @@ impl Storm<'_> {
             Answer::Throttled { hint, .. } => {
                 self.run.throttled += 1;
                 if let Some(hint) = hint.filter(|hint| *hint <= HINT_CAP) {
+                    let until = self.clock(self.now) + hint;
                     let instance = &mut self.instances[which];
-                    instance.hinted_until =
-                        instance.hinted_until.max(self.now + hint.as_secs_f64());
+                    instance.hinted_until = instance.hinted_until.max(until);
                 }
                 self.retry(caller, RetryClass::Throttle, hint);
             }
@@ -329,7 +333,9 @@ impl Storm<'_> {
             return;
         }
         let exponent = i32::try_from(self.attempts[caller] - 1).expect("a handful");
-        let backoff = (2.0 * 2f64.powi(exponent)).min(30.0) + between((0.0, 2.0), &mut self.rng);
+        let base = self.scenario.base;
+        let backoff =
+            (base * 2f64.powi(exponent)).min(15.0 * base) + between((0.0, base), &mut self.rng);
         let hint = hint.unwrap_or_default().as_secs_f64();
         let backoff = backoff.max(hint + between((0.0, (hint / 2.0).max(0.25)), &mut self.rng));
         if self.scenario.policy == Policy::Alone {

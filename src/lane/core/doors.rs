@@ -13,7 +13,7 @@ use super::super::queue::{TicketId, UserKey};
 use super::super::report::QuotaLeft;
 use super::super::snapshot::Snapshot;
 use super::super::waits::Waits;
-use super::{Fate, LaneCore, SETTLE, Send, SendId, Ticket, Waiting};
+use super::{Fate, LaneCore, Send, SendId, Ticket, Waiting};
 
 /// Whether somebody may be released now.
 pub(super) enum Door {
@@ -134,15 +134,22 @@ impl LaneCore {
             Priority::Live => true,
             Priority::Background => self.background < (self.window.limit() / 2).max(1),
         };
-        has_its_part && self.window.has_room(self.sends.len(), self.unknown)
+        // A measured pace bounds a burst better than the flight, which has yet to find out how large one may be.
+        let unknown = if self.pace.is_measured() {
+            0
+        } else {
+            self.unknown
+        };
+        has_its_part && self.window.has_room(self.sends.len(), unknown)
     }
 
     /// When the oldest request of unknown fate counts as taken, if that may open the door that is shut.
     pub(super) fn settles(&self, reason: WaitReason) -> Option<Instant> {
         match reason {
-            WaitReason::Probe | WaitReason::Window => {
-                self.unsettled.front().map(|(at, _)| *at + SETTLE)
-            }
+            WaitReason::Probe | WaitReason::Window => self
+                .unsettled
+                .front()
+                .map(|(at, _)| *at + self.settling.time()),
             WaitReason::Idle | WaitReason::Breaker | WaitReason::Gate | WaitReason::Pace => None,
         }
     }

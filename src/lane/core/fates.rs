@@ -6,7 +6,7 @@ use rand::Rng;
 use tokio::time::Instant;
 
 use super::super::outcome::{Change, ChangeKind, Outcome};
-use super::{Fate, LaneCore, SETTLE, Send, SendId};
+use super::{Fate, LaneCore, Send, SendId};
 
 impl LaneCore {
     /// The lane's time: never backwards, whatever the order in which threads report. Settles what is old enough.
@@ -17,7 +17,7 @@ impl LaneCore {
         self.account(before, now);
         while let Some(&(at, id)) = self.unsettled.front() {
             let known = self.find(id).is_none_or(|send| send.fate != Fate::Unknown);
-            if !known && now < at + SETTLE {
+            if !known && now < at + self.settling.time() {
                 break;
             }
             self.unsettled.pop_front();
@@ -108,14 +108,20 @@ impl LaneCore {
         hint: Option<Duration>,
         rng: &mut R,
     ) -> Option<ChangeKind> {
+        self.settling
+            .on_refusal(now.saturating_duration_since(send.sent_at));
         self.lost(now, id);
         if self.probe == Some(id) {
             self.breaker.on_probe_throttled(now, rng);
         }
-        let closed = self.gate.on_throttled(now, send.sent_at, hint, rng);
+        let token_time = self.pace.token_time(now);
+        let gate = &mut self.gate;
+        let closed = gate.on_throttled(now, send.sent_at, hint, token_time, rng);
         if closed {
             self.counters.gate_closings += 1;
-            self.pace.on_throttled(now, !self.queue.is_empty());
+            let closed_for = self.closed_for(now);
+            self.pace
+                .on_throttled(now, !self.queue.is_empty(), closed_for);
         }
         self.window.on_throttled(now, send.sent_at, self.held);
         closed.then_some(ChangeKind::GateClosed)
