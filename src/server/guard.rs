@@ -6,6 +6,8 @@
 
 use http::{HeaderMap, Method, StatusCode, Version, header, uri::Authority};
 
+use crate::framing;
+
 /// Why a head was refused. Displayed to the caller; it quotes nothing that the caller sent.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ambiguous {
@@ -47,22 +49,15 @@ pub fn check<B>(request: &http::Request<B>) -> Result<(), Ambiguous> {
         return Err(Ambiguous::Method);
     }
     let headers = request.headers();
-    check_transfer_encoding(headers)?;
+    if !framing::has_known_coding(headers) {
+        return Err(Ambiguous::TransferEncoding);
+    }
     check_host(request.version(), request.uri().authority(), headers)?;
     let expectation = headers.get(header::EXPECT);
     if expectation.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err(Ambiguous::Expectation);
     }
     Ok(())
-}
-
-fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Ambiguous> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Ambiguous::TransferEncoding),
-    }
 }
 
 fn check_host(

@@ -83,6 +83,12 @@ impl SendError {
         }
     }
 
+    pub(super) fn malformed() -> Self {
+        Self {
+            kind: SendErrorKind::Malformed,
+        }
+    }
+
     /// What went wrong.
     #[must_use]
     pub fn kind(&self) -> SendErrorKind {
