@@ -65,6 +65,9 @@ fn check_host(
     target: Option<&Authority>,
     headers: &HeaderMap,
 ) -> Result<(), Ambiguous> {
+    if target.is_some_and(|target| target.as_str().contains('@')) {
+        return Err(Ambiguous::HostInvalid);
+    }
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host,
@@ -120,6 +123,7 @@ mod tests {
             ("/", &[("host", "user@a")], Err(HostInvalid)),
             ("http://LOCALHOST:4290/x", &[host], Ok(())),
             ("http://evil.example/x", &[host], Err(HostDiffers)),
+            ("http://user@localhost:4290/x", &[host], Err(HostInvalid)),
             ("/", &[host, ("transfer-encoding", "chunked")], Ok(())),
             ("/", &[host, ("transfer-encoding", "Chunked")], Ok(())),
             (

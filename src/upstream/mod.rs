@@ -8,6 +8,7 @@
 mod connect;
 mod error;
 pub mod forward;
+mod interim;
 mod tls;
 pub mod upload;
 
@@ -32,6 +33,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{body::Body, call::Attempt, config, framing, rules::RulesInForce};
 use connect::{Connector, Reused};
+use interim::Interim;
 
 /// Idle connections are closed before the usual 60 s of vendors and load balancers, so that a
 /// request seldom meets one that is just being closed.
@@ -224,8 +226,16 @@ impl tower::Service<Attempt> for Pool {
         let http2 = forward::speaks_http2(&attempt.call, &attempt.upstream);
         let client = self.client(&attempt.upstream, http2);
         Box::pin(async move {
-            let request = forward::request(&attempt).ok_or_else(SendError::spent)?;
-            match client.request(request).await {
+            let mut request = forward::request(&attempt).ok_or_else(SendError::spent)?;
+            let interim = Interim::watch(&mut request);
+            let answered = tokio::select! {
+                biased;
+                answered = client.request(request) => answered,
+                () = interim.flood() => return Err(SendError::malformed()),
+            };
+            match answered {
+                // They and the answer may come in one piece.
+                Ok(_) if interim.is_flood() => Err(SendError::malformed()),
                 Ok(response) => {
                     if let Some(connection) = response.extensions().get::<Reused>() {
                         connection.answered();

@@ -123,8 +123,46 @@ async fn a_stream_that_ends_within_a_giant_event_does_not_look_whole() {
     }
 }
 
+#[tokio::test]
+async fn answers_before_the_answer_are_borne_a_hundred_times() {
+    for (interim, status) in [(100, 200), (101, 502), (100_000, 502)] {
+        let reply = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(interim) + OK;
+        let origin = Origin::start()
+            .await
+            .serve(move |_| Some(reply.clone().into()));
+        let tank = Recipe::over(&origin.url()).retry("max_retries: 0").start();
+        let answer = tank.call(&Request::get("/x")).await;
+        assert_eq!(answer.status, status, "{interim}: {}", answer.text());
+        tank.at_rest().await;
+    }
+}
+
 /// A pause that is long enough for what was sent to be read, and short enough to be waited for.
 const MOMENT: Duration = Duration::from_millis(100);
+
+#[tokio::test]
+async fn a_refusal_is_read_also_where_the_rest_of_the_upload_was_not_taken() {
+    let origin = Origin::start().await;
+    let tank = Recipe::over(&origin.url()).retry("max_retries: 0").start();
+    let upload = Request::post("/x", vec![b' '; 4 << 20]);
+    for round in 0..30 {
+        let mut caller = tank.caller().await;
+        let calling = tokio::spawn({
+            let upload = upload.clone();
+            async move { caller.call(&upload).await }
+        });
+        let mut upstream = origin.accept().await;
+        upstream.wire.head().await.expect("the head of the upload");
+        upstream
+            .send("HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno")
+            .await;
+        // Unread bytes are left behind, so this resets the connection.
+        drop(upstream);
+        let answer = soon("an answer", calling).await.expect("no panic");
+        assert_eq!(answer.status, 413, "round {round}: {}", answer.text());
+    }
+    tank.at_rest().await;
+}
 
 #[tokio::test]
 async fn an_early_refusal_is_not_followed_by_the_rest_of_the_upload() {

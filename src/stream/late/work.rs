@@ -49,8 +49,8 @@ impl<T: Send + 'static> Work<T> {
             )),
             looker: AtomicWaker::new(),
         });
-        let driven = shared.clone();
-        let driver = tokio::spawn(std::future::poll_fn(move |cx| driven.step(cx)));
+        let shown = shared.clone();
+        let driver = tokio::spawn(std::future::poll_fn(move |cx| shown.step(cx)));
         Self {
             shared,
             driver: driver.abort_handle(),
