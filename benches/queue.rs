@@ -27,6 +27,7 @@ fn job(user: u8) -> NewJob {
         route: "chat".to_owned(),
         head: vec![b'h'; 400],
         body: vec![b'b'; 2 * 1024],
+        webhook: None,
         now,
         expires: now.after(Duration::from_secs(3600)),
     }

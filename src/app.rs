@@ -11,16 +11,18 @@ use std::{
 use http::Request;
 use hyper::body::Incoming;
 use tokio::time::Instant;
-use tower::ServiceBuilder;
+use tower::{Service, ServiceBuilder};
 
 use crate::{
     answers::AnswersLayer,
+    attempt::Failure,
     budget::Budget,
     call::{Call, CallId},
     dialect::Dialect,
-    fallback::FallbackLayer,
+    fallback::{FallbackLayer, Finished},
     lane::layer::{LaneLayer, Lanes},
     limit::layer::LimitLayer,
+    queue::{Queue, drain::BeginLayer},
     reception::ReceptionLayer,
     rescue::RescueLayer,
     retry::layer::RetryLayer,
@@ -89,6 +91,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Where spans are sent.
     pub traces: Traces,
+    /// Where requests are kept that are carried out later, if anywhere.
+    pub queue: Option<Queue>,
 }
 
 /// The stack, outermost layer first. Retry stands outside everything that belongs to one attempt, so
@@ -102,6 +106,7 @@ pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
         lifecycle,
         metrics,
         traces,
+        queue,
     } = shared.clone();
     ServiceBuilder::new()
         // Gives the request an id and a report; below, errors become responses; nothing fails above.
@@ -117,6 +122,7 @@ pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
             budget: budget.clone(),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
+            queue: queue.clone(),
         })
         // Begins an answer that is awaited too long, tells its caller so, and goes on within it.
         .layer(LateLayer {
@@ -127,10 +133,11 @@ pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
         .layer(LimitLayer {
             metrics: metrics.clone(),
         })
-        // Walks the chain of targets; at its end, the friendly reply.
+        // Walks the chain of targets; at its end, the queue or the friendly reply.
         .layer(FallbackLayer {
             lanes,
             metrics: metrics.clone(),
+            queue,
         })
         // Asks on for what came cut, takes JSON out of its fence: where the route wants that.
         .layer(AnswersLayer {
@@ -152,5 +159,49 @@ pub fn stack(shared: &Shared, pool: Pool) -> impl Edge + use<> {
             metrics,
         })
         // Sends the request, once.
+        .service(pool)
+}
+
+/// The same for a queued request, which was received, limited and acknowledged before: the layers that belong to the
+/// chain and below, and one more.
+#[must_use]
+pub fn background(
+    shared: &Shared,
+    pool: Pool,
+    begin: BeginLayer,
+) -> impl Service<Arc<Call>, Response = Finished, Error = Failure, Future: Send> + use<> {
+    let Shared {
+        lanes,
+        budget,
+        lifecycle,
+        metrics,
+        ..
+    } = shared.clone();
+    ServiceBuilder::new()
+        // Walks the chain's upstreams; there is nobody to give a reply to, and it is in the queue already.
+        .layer(FallbackLayer {
+            lanes,
+            metrics: metrics.clone(),
+            queue: None,
+        })
+        .layer(AnswersLayer {
+            budget: budget.clone(),
+            metrics: metrics.clone(),
+        })
+        // One try: the queue has waits of its own.
+        .layer(RetryLayer {
+            metrics: metrics.clone(),
+        })
+        // Waits until no caller waits.
+        .layer(LaneLayer {
+            metrics: metrics.clone(),
+        })
+        // Writes down that it is about to be sent.
+        .layer(begin)
+        .layer(PeekLayer {
+            budget,
+            lifecycle,
+            metrics,
+        })
         .service(pool)
 }

@@ -79,6 +79,17 @@ pub enum Cause {
     /// It was not asked, because it is known to fail and there is another.
     #[error("the upstream is failing and is left alone for a moment")]
     LeftAlone,
+    /// Another request was queued under its idempotency key.
+    #[error("another request was queued with this idempotency key; a key belongs to one request")]
+    KeyReused,
+    /// It was queued before under its idempotency key, and that entry's fate is not known.
+    #[error(
+        "this request was queued before, and may have been carried out; to have it carried out all the same, send it with another idempotency key"
+    )]
+    Unsure,
+    /// It was queued, and cannot be begun: it was cancelled, or the storage does not work.
+    #[error("the queued request could not be begun")]
+    NotBegun,
 }
 
 /// Either, as the layers between retry and the client hand it on.

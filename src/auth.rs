@@ -94,6 +94,12 @@ impl Tokens {
         }
     }
 
+    /// The headers that a token may be in.
+    #[must_use]
+    pub fn headers(&self) -> &[HeaderName] {
+        &self.headers
+    }
+
     /// Takes the headers off that carry a token: they are for us alone.
     pub fn strip(&self, headers: &mut HeaderMap) {
         if !self.headers.iter().any(|name| headers.contains_key(name)) {
@@ -120,7 +126,7 @@ impl std::fmt::Debug for Tokens {
 }
 
 /// The token alone, or behind `Bearer`.
-fn token_in(value: &HeaderValue) -> &[u8] {
+pub(crate) fn token_in(value: &HeaderValue) -> &[u8] {
     let bytes = value.as_bytes();
     let is_bearer = bytes
         .get(..7)

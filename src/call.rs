@@ -15,8 +15,10 @@ use crate::{
     lane::{Lane, Priority, RetryRight, Waits},
     limit::identity::UserKey,
     payload::Payload,
+    queue::Owner,
     route::Route,
     server::Lifecycle,
+    store::jobs::JobId,
     stream::late::{self, Awaiting, What},
     telemetry::MOST_TRIES,
     telemetry::Outcome,
@@ -55,6 +57,8 @@ pub struct Call {
     pub user: UserKey,
     /// The number of the user's class; 0 for none.
     pub class: u16,
+    /// Who may read what it is queued for; nobody, where there is no queue.
+    pub owner: Option<Owner>,
     /// What this request wants differently from its route.
     pub wishes: Wishes,
     /// Until when anything may still be started for it.
@@ -87,6 +91,8 @@ pub struct Circumstances {
     pub user: UserKey,
     /// See [`Call::class`].
     pub class: u16,
+    /// See [`Call::owner`].
+    pub owner: Option<Owner>,
     /// See [`Call::wishes`].
     pub wishes: Wishes,
     /// See [`Call::deadline`].
@@ -126,6 +132,8 @@ pub struct Journal {
     pub gave_up: Option<&'static str>,
     /// What was put in the place of the upstream's answer.
     pub substituted: Option<&'static str>,
+    /// The entry that it was queued as.
+    pub queued: Option<JobId>,
     /// The status of the latest attempt's answer, where there was one.
     pub upstream_status: Option<u16>,
     /// What is known of the answer that the caller gets; of one that is under way, what it has told when
@@ -191,6 +199,9 @@ pub struct Wishes {
     /// Retries that this request may have: the route's number, or what `x-surgetank-max-retries` asks
     /// for, or none where the SDK above us is itself retrying (`x-stainless-retry-count`).
     pub retries: u32,
+    /// `Prefer: respond-async`: how long the caller would rather wait for the answer than be told where it will be;
+    /// nothing, where it does not say so.
+    pub respond_async: Option<Duration>,
 }
 
 /// Values of `x-surgetank-fallback`.
@@ -203,6 +214,10 @@ pub enum FallbackWish {
     None,
     /// Only the friendly reply.
     Reply,
+    /// The queue, and the friendly reply where that cannot take it.
+    Queue,
+    /// Other upstreams and models, and nothing of our own: for who is in the queue already.
+    Upstreams,
 }
 
 /// 16 random bytes as 32 hexadecimal digits.
@@ -361,6 +376,7 @@ impl Call {
             ask,
             user,
             class,
+            owner,
             wishes,
             deadline,
             priority,
@@ -383,6 +399,7 @@ impl Call {
             ask,
             user,
             class,
+            owner,
             wishes,
             deadline,
             priority,
@@ -397,6 +414,9 @@ impl Call {
     /// How often a stream of this call is kept alive; `None` where nobody knows what may be said in it.
     #[must_use]
     pub fn keepalive(&self) -> Option<Duration> {
+        if self.priority == Priority::Background {
+            return None;
+        }
         match self.dialect.endpoint() {
             Endpoint::Embeddings | Endpoint::Other => None,
             _ => match self.late {
@@ -463,7 +483,9 @@ impl Call {
     /// waited, and no longer than the process lives.
     #[must_use]
     pub fn patience(&self) -> Duration {
-        let allowed = self.route.policy.retry.patience;
+        let policy = &self.route.policy.retry;
+        let wished = self.wishes.respond_async;
+        let allowed = wished.map_or(policy.patience, |wait| wait.min(policy.patience));
         let waited = self.journal().waited;
         self.wait_of(allowed.saturating_sub(waited))
     }
@@ -524,9 +546,11 @@ mod tests {
             ),
             user: UserKey::from_source("peer", b"CANARY"),
             class: 0,
+            owner: None,
             wishes: Wishes {
                 fallback: FallbackWish::Route,
                 retries: 0,
+                respond_async: None,
             },
             deadline: Deadline::new(now, Duration::from_secs(1), None),
             priority: Priority::Live,

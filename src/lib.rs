@@ -21,6 +21,7 @@
 //! | [`stream`] | judging an answer by its first event, relaying it, ending it honestly |
 //! | [`tunnel`] | a `WebSocket`, from the handshake to the end of the last byte |
 //! | [`store`] | what several instances share, or what outlives one |
+//! | [`queue`] | what must not be lost: kept on a disk, carried out later, given out to whom it belongs |
 //! | [`upstream`] | the only place that opens connections outward |
 //! | [`dialect`] | how the vendors speak: errors, replies, ends, what a request asks for |
 //! | [`telemetry`], [`admin`] | what the operator sees |
@@ -58,6 +59,7 @@ pub mod lane;
 pub mod limit;
 pub mod payload;
 pub mod proxy;
+pub mod queue;
 pub mod reception;
 pub mod reload;
 pub mod rescue;

@@ -133,6 +133,11 @@ impl Payload {
         Ok(Self::held(Bytes::from_owner(bytes), trailers))
     }
 
+    /// A body that is in memory already, on somebody else's account.
+    pub(crate) fn kept(bytes: Bytes) -> Self {
+        Self::held(bytes, None)
+    }
+
     fn held(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
         Self::Held(Mutex::new(Some(Held { bytes, trailers })))
     }

@@ -10,9 +10,11 @@ use crate::{
     budget::Budget,
     config::{Config, Environment},
     lane::layer::Lanes,
+    queue::{Queue, drain::Drainer},
     reload::{Bell, fixed},
     rules::{Rules, RulesError, RulesInForce},
     server::{self, Certificate, CertificateError, Fleet, Lifecycle, Limits, Listener, Stage},
+    store::sqlite,
     telemetry::{Metrics, Traces, TracesError},
     upstream::{self, Pool},
 };
@@ -38,6 +40,9 @@ pub enum StartError {
     /// A metric family could not be registered.
     #[error("metrics could not be set up: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The queue's file belongs to another process.
+    #[error("the queue could not be opened: {0}")]
+    Queue(#[from] sqlite::StartError),
     /// No thread or no descriptors.
     #[error("the workers could not be started: {0}")]
     Workers(#[from] io::Error),
@@ -58,6 +63,7 @@ pub enum ReloadError {
 #[derive(Debug)]
 pub struct Proxy {
     shared: Shared,
+    drainer: Option<Drainer>,
     /// What it was started with.
     started: Config,
     fleet: Arc<Fleet>,
@@ -77,6 +83,7 @@ impl Proxy {
         let tls = upstream::trust()?;
         let limits = Arc::new(limits(config));
         let metrics = Arc::new(Metrics::new()?);
+        let queue = Queue::open(config, &rules, &metrics)?;
         let shared = Shared {
             rules: rules.clone(),
             lanes: Lanes::new(metrics.models.clone()),
@@ -84,8 +91,13 @@ impl Proxy {
             lifecycle: Lifecycle::default(),
             metrics,
             traces: Traces::start(config.telemetry.otlp.as_deref(), &tls)?,
+            queue,
         };
         shared.metrics.config_begins();
+        let drainer = shared.queue.clone().map(|queue| {
+            let (rules, tls) = (rules.clone(), tls.clone());
+            Drainer::start(queue, shared.clone(), move || Pool::new(&rules, &tls))
+        });
         let edge = {
             let shared = shared.clone();
             move || app::stack(&shared, Pool::new(&rules, &tls))
@@ -97,6 +109,7 @@ impl Proxy {
         let fleet = Arc::new(Fleet::start(workers, edge, &limits, &shared.lifecycle)?);
         Ok(Self {
             shared,
+            drainer: drainer.transpose()?,
             started: config.clone(),
             fleet,
             limits,
@@ -119,6 +132,7 @@ impl Proxy {
             rules: self.shared.rules.clone(),
             guard: admin::Guard::new(self.shared.rules.clone(), listener.is_loopback()),
             reload_bell: self.reload_bell.clone(),
+            queue: self.shared.queue.clone(),
         };
         let history = admin.clone().keep_history();
         let limits = Arc::new(Limits {
@@ -215,6 +229,13 @@ impl Proxy {
     #[must_use]
     pub fn lifecycle(&self) -> &Lifecycle {
         &self.shared.lifecycle
+    }
+
+    /// Waits until no queued request is being carried out.
+    pub async fn queue_idle(&self) {
+        if let Some(drainer) = &self.drainer {
+            drainer.idle().await;
+        }
     }
 
     /// Its workers.

@@ -26,13 +26,14 @@ use crate::{
     identity::Identity,
     lane::Priority,
     payload::Payload,
+    queue::{self, Owner, Queue, desk},
     rescue::Stop,
     retry::{deadline::caller_budget, tries::allowed_retries},
     route::Route,
-    rules::RulesInForce,
+    rules::{Rules, RulesInForce},
     server::{Lifecycle, guard},
     stream::late,
-    telemetry::Metrics,
+    telemetry::{Metrics, Outcome},
     upstream::forward::via,
 };
 
@@ -47,6 +48,8 @@ pub struct ReceptionLayer {
     pub lifecycle: Lifecycle,
     /// Counts bodies that could not be held.
     pub metrics: Arc<Metrics>,
+    /// Where the answers of queued requests are.
+    pub queue: Option<Queue>,
 }
 
 impl<S> Layer<S> for ReceptionLayer {
@@ -81,6 +84,9 @@ where
 
     fn call(&mut self, inbound: Inbound) -> Self::Future {
         let (inner, with) = (self.inner.clone(), self.with.clone());
+        if inbound.request.uri().path().starts_with(queue::OWN_PATHS) {
+            return Box::pin(async move { with.own(inbound).await });
+        }
         Box::pin(async move {
             let understood = inbound.understood.clone();
             let call = Arc::new(with.understand(inbound).await?);
@@ -102,18 +108,41 @@ impl ReceptionLayer {
     /// Looks at the rules in force, for the one time in a request's life.
     fn treatment(&self, parts: &Parts) -> Result<Treatment, Stop> {
         let rules = self.rules.now();
-        if let Some(callers) = &rules.callers {
-            callers.admit(&parts.headers).inspect_err(|stranger| {
-                let labels = [stranger.as_str()];
-                self.metrics.strangers.with_label_values(&labels).inc();
-            })?;
-        }
+        let callers = self.admit(&rules, &parts.headers)?;
         let route = rules.routes.find(parts.uri.path(), &parts.headers);
         Ok(Treatment {
             route: route.ok_or(Stop::NoRoute)?.clone(),
             hold_at_most: rules.hold_at_most,
-            callers: rules.callers.clone(),
+            callers,
         })
+    }
+
+    /// Answers a request to one of our own paths, which no vendor ever sees.
+    async fn own(&self, inbound: Inbound) -> Result<Finished, Stop> {
+        let request = inbound.request;
+        guard::check(&request)?;
+        let callers = self.admit(&self.rules.now(), request.headers())?;
+        let owner = self.owner(request.headers(), callers.as_deref());
+        let (method, path) = (request.method(), request.uri().path());
+        let response = desk::serve(self.queue.as_ref(), method, path, owner).await?;
+        let outcome = Outcome::Served;
+        Ok(Finished { response, outcome })
+    }
+
+    /// Lets those in who may come in. Tells who that is, where anybody is asked.
+    fn admit(&self, rules: &Rules, headers: &HeaderMap) -> Result<Option<Arc<Tokens>>, Stop> {
+        if let Some(callers) = &rules.callers {
+            callers.admit(headers).inspect_err(|stranger| {
+                let labels = [stranger.as_str()];
+                self.metrics.strangers.with_label_values(&labels).inc();
+            })?;
+        }
+        Ok(rules.callers.clone())
+    }
+
+    /// Whose a request is, where it could be queued.
+    fn owner(&self, headers: &HeaderMap, callers: Option<&Tokens>) -> Option<Owner> {
+        self.queue.as_ref().map(|_| Owner::of(headers, callers))
     }
 
     /// The body as far as it can be held.
@@ -139,7 +168,7 @@ impl ReceptionLayer {
         if via::is_loop(request.headers()) {
             return Err(Stop::Loop);
         }
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let Treatment {
             route,
             hold_at_most,
@@ -170,18 +199,29 @@ impl ReceptionLayer {
             ask,
             user,
             class,
+            owner: self.owner(&parts.headers, callers.as_deref()),
             deadline,
             priority: Priority::Live,
             lifecycle: self.lifecycle.clone(),
             is_traced,
             late,
         };
-        if let Some(callers) = callers {
-            callers.strip(&mut parts.headers);
-        }
-        let target = target_of(&parts.uri);
-        Ok(Call::new(parts, target, payload, known))
+        Ok(call_of(parts, payload, known, callers.as_deref()))
     }
+}
+
+/// The call without what was for us alone.
+fn call_of(
+    mut parts: Parts,
+    payload: Payload,
+    known: Circumstances,
+    callers: Option<&Tokens>,
+) -> Call {
+    if let Some(callers) = callers {
+        callers.strip(&mut parts.headers);
+    }
+    let target = target_of(&parts.uri);
+    Call::new(parts, target, payload, known)
 }
 
 /// The raw path and query. An empty path is only possible in absolute or asterisk form.
@@ -212,6 +252,7 @@ fn wishes(headers: &HeaderMap, configured_retries: u32) -> Wishes {
     let fallback = match text("x-surgetank-fallback").map(str::trim) {
         Some("none") => FallbackWish::None,
         Some("reply") => FallbackWish::Reply,
+        Some("queue") => FallbackWish::Queue,
         _ => FallbackWish::Route,
     };
     let retries = allowed_retries(
@@ -219,7 +260,34 @@ fn wishes(headers: &HeaderMap, configured_retries: u32) -> Wishes {
         text("x-surgetank-max-retries"),
         text("x-stainless-retry-count"),
     );
-    Wishes { fallback, retries }
+    Wishes {
+        fallback,
+        retries,
+        respond_async: respond_async(headers),
+    }
+}
+
+/// Reads `Prefer` (RFC 7240): how long its sender would rather wait than be answered later, which with
+/// `respond-async` alone is not at all.
+fn respond_async(headers: &HeaderMap) -> Option<Duration> {
+    let fields = headers.get_all("prefer").iter();
+    let preferences = fields
+        .filter_map(|field| field.to_str().ok())
+        .flat_map(|field| field.split(','))
+        // A preference may have parameters behind it; none has a meaning for these two.
+        .map(|preference| preference.split(';').next().unwrap_or_default().trim());
+    let (mut is_wanted, mut wait) = (false, None);
+    for preference in preferences {
+        let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
+        if name.trim_end().eq_ignore_ascii_case("respond-async") {
+            is_wanted = true;
+        } else if name.trim_end().eq_ignore_ascii_case("wait") {
+            // Of a preference that stands twice the first counts.
+            let seconds = value.trim().trim_matches('"').parse().ok();
+            wait = wait.or(seconds.map(Duration::from_secs));
+        }
+    }
+    is_wanted.then(|| wait.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -235,7 +303,8 @@ mod tests {
             wishes(&headers, 3),
             Wishes {
                 fallback: FallbackWish::Route,
-                retries: 3
+                retries: 3,
+                respond_async: None,
             }
         );
         headers.insert("x-surgetank-fallback", HeaderValue::from_static(" none "));
@@ -244,7 +313,8 @@ mod tests {
             wishes(&headers, 3),
             Wishes {
                 fallback: FallbackWish::None,
-                retries: 1
+                retries: 1,
+                respond_async: None,
             }
         );
         headers.insert("x-surgetank-fallback", HeaderValue::from_static("later"));
@@ -253,7 +323,8 @@ mod tests {
             wishes(&headers, 3),
             Wishes {
                 fallback: FallbackWish::Route,
-                retries: 3
+                retries: 3,
+                respond_async: None,
             }
         );
         headers.insert("x-stainless-retry-count", HeaderValue::from_static("1"));
@@ -262,5 +333,32 @@ mod tests {
             0,
             "the SDK is already retrying"
         );
+    }
+
+    #[test]
+    fn preferences_are_read_as_the_standard_writes_them() {
+        let read = |fields: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                headers.append("prefer", HeaderValue::from_static(field));
+            }
+            respond_async(&headers).map(|wait| wait.as_secs())
+        };
+        for (fields, expected) in [
+            (&[][..], None),
+            (&["return=minimal"], None),
+            (&["wait=10"], None),
+            (&["respond-async"], Some(0)),
+            (&["Respond-Async, wait=10"], Some(10)),
+            (&["respond-async; foo=1", "wait = \"3\""], Some(3)),
+            (
+                &["handling=lenient, wait=100, respond-async, wait=5"],
+                Some(100),
+            ),
+            (&["respond-async, wait=soon"], Some(0)),
+            (&["not-respond-async"], None),
+        ] {
+            assert_eq!(read(fields), expected, "{fields:?}");
+        }
     }
 }

@@ -256,11 +256,14 @@ pub(crate) fn fields_of(call: &Call) -> Vec<(&'static str, String)> {
             journal.waited.as_millis().to_string(),
         ),
     ];
+    let queued = journal.queued;
+    let queued = queued.map(|id| ("x-surgetank-queue-id", id.to_string()));
     let substituted = journal.substituted;
     let substituted = substituted.map(|kind| ("x-surgetank-fallback", kind.to_owned()));
     upstream
         .into_iter()
         .chain(counts)
         .chain(substituted)
+        .chain(queued)
         .collect()
 }

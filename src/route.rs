@@ -49,6 +49,8 @@ pub enum Target {
     Upstream(Arc<Upstream>),
     /// A friendly answer.
     Reply(Box<Reply>),
+    /// It is kept, and carried out later.
+    Queue,
     /// The upstream's own error, and no further link.
     Error,
 }
@@ -64,7 +66,7 @@ impl Route {
     pub fn targets(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         let links = self.fallback.iter().filter_map(|link| match &link.to {
             Target::Upstream(upstream) => Some(upstream),
-            Target::Reply(_) | Target::Error => None,
+            Target::Reply(_) | Target::Queue | Target::Error => None,
         });
         std::iter::once(&self.upstream).chain(links)
     }
@@ -114,8 +116,7 @@ impl Routes {
                     }
                     config::Target::Reply(reply) => Target::Reply(Box::new(Reply::load(reply)?)),
                     config::Target::Error => Target::Error,
-                    // Told as a warning when the configuration is read.
-                    config::Target::Queue => return Ok(None),
+                    config::Target::Queue => Target::Queue,
                 }))
             };
             let link = |link: &config::Link| {

@@ -17,6 +17,7 @@ use crate::{
     auth::Tokens,
     config::{self, BaseUrl, Config, Credential, Environment, TokenError},
     lane::layer::Lanes,
+    queue::{QueueRules, SecretError},
     route::{RouteError, Routes},
     upstream::Upstream,
 };
@@ -30,6 +31,9 @@ pub enum RulesError {
     /// A limit cannot be counted, or users cannot be told apart as configured.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// The queue's secrets are not there.
+    #[error(transparent)]
+    Queue(#[from] SecretError),
     /// The tokens of callers or operators are not there.
     #[error("a token cannot be had: {0}")]
     Token(#[from] TokenError),
@@ -50,6 +54,8 @@ pub struct Rules {
     pub hold_at_most: usize,
     /// How the process ends.
     pub shutdown: config::Shutdown,
+    /// How queued requests are treated.
+    pub queue: Arc<QueueRules>,
     /// The share of served requests that the log and the traces tell.
     pub sample: f64,
     numbers: Numbers,
@@ -90,6 +96,7 @@ impl Rules {
             operators: operators.transpose()?,
             hold_at_most: config.replay.per_request,
             shutdown: config.shutdown.clone(),
+            queue: Arc::new(QueueRules::new(&config.queue, env)?),
             sample: config.telemetry.sample,
             numbers,
         })

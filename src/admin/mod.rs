@@ -46,6 +46,7 @@ use crate::{
     body::{Body, BodyError},
     budget::Budget,
     lane::layer::Lanes,
+    queue::Queue,
     reload::Bell,
     rules::RulesInForce,
     server::{Fleet, Lifecycle, Stage},
@@ -75,6 +76,8 @@ pub struct Admin {
     pub lanes: Lanes,
     /// The names behind the numbers in the lanes' keys, and the limiters, which know the users.
     pub rules: RulesInForce,
+    /// Requests that are carried out later.
+    pub queue: Option<Queue>,
     /// Who may do what here.
     pub guard: Guard,
     /// What to ring for a look at the configuration.
@@ -189,6 +192,9 @@ async fn reload(State(admin): State<Admin>) -> Response {
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     refresh_lanes(&admin);
+    if let Some(queue) = &admin.queue {
+        queue.refresh_metrics();
+    }
     admin
         .metrics
         .connections

@@ -20,7 +20,9 @@ use super::{
     word,
 };
 use crate::{
+    queue::Queue,
     retry::triage::Class,
+    store::jobs::State as JobState,
     telemetry::{Outcome, trouble::Group},
 };
 
@@ -43,6 +45,8 @@ pub(super) struct State {
     limited_users: usize,
     economics: Economics,
     waiters: Vec<WaiterState>,
+    /// The durable queue; absent without a store.
+    queue: Option<QueueState>,
     trouble: Vec<TroubleState>,
     history: HistoryState,
 }
@@ -59,6 +63,36 @@ struct Economics {
     amplification: Option<f64>,
     waited_seconds: f64,
     resent_bytes: u64,
+}
+
+/// What waits to be carried out later, and what has been.
+#[derive(Debug, Serialize)]
+struct QueueState {
+    /// Whether its storage works.
+    up: bool,
+    pending: u64,
+    running: u64,
+    done: u64,
+    failed: u64,
+    uncertain: u64,
+    bytes: u64,
+    oldest_ms: u64,
+}
+
+impl QueueState {
+    fn of(queue: &Queue) -> Self {
+        let depth = queue.depth();
+        Self {
+            up: queue.is_up(),
+            pending: depth.of(JobState::Pending),
+            running: depth.of(JobState::Running),
+            done: depth.of(JobState::Done),
+            failed: depth.of(JobState::Failed),
+            uncertain: depth.of(JobState::Uncertain),
+            bytes: depth.bytes,
+            oldest_ms: ms(queue.oldest_age()),
+        }
+    }
 }
 
 /// A kind of trouble, and how often it was met.
@@ -127,6 +161,7 @@ impl State {
             limited_users: admin.rules.now().routes.limited_users(),
             economics: Economics::of(&history),
             waiters,
+            queue: admin.queue.as_ref().map(QueueState::of),
             trouble: trouble
                 .into_iter()
                 .map(|group| TroubleState::of(group, &clock))

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod health;
 pub mod lab;
+mod queue;
 mod run;
 mod schema;
 mod source;
@@ -52,6 +53,8 @@ enum Command {
     Schema,
     /// Exit with 0 if a running surgetank is ready, for probes in containers without a shell.
     Health(health::HealthArguments),
+    /// Look after queued requests: list, show, retry, drop.
+    Queue(queue::QueueArguments),
 }
 
 /// Which configuration.
@@ -121,6 +124,7 @@ impl Arguments {
             Some(Command::Lab(arguments)) => on_a_runtime(run_lab(arguments)),
             Some(Command::Demo) => on_a_runtime(demo::run()),
             Some(Command::Schema) => schema::run(),
+            Some(Command::Queue(arguments)) => on_a_runtime(queue::run(arguments)),
             Some(Command::Health(arguments)) => on_a_runtime(health::run(arguments)),
         }
     }

@@ -75,6 +75,7 @@ async fn serve(arguments: &RunArguments, config: &Config, prints: Prints) -> Res
         proxy::StartError::Rules(_)
         | proxy::StartError::Certificate(_)
         | proxy::StartError::Traces(_) => Failed::usage(error),
+        proxy::StartError::Queue(_) => Failed::unavailable(error),
         _ => Failed::internal(error),
     })?;
     let proxy = Arc::new(proxy);
@@ -143,7 +144,8 @@ async fn stop_when_asked(
             // Before that, somebody who has connected may still be on the way to a worker.
             let _ = closed.await;
         }
-        tokio::time::timeout(drain, fleet.drained()).await.is_ok()
+        let all = async { tokio::join!(fleet.drained(), proxy.queue_idle()) };
+        tokio::time::timeout(drain, all).await.is_ok()
     };
     let left = tokio::select! {
         ended = ended => (!ended).then_some("the time to drain is over"),

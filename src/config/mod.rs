@@ -30,6 +30,7 @@ mod listen;
 mod matching;
 mod problem;
 mod process;
+mod queue;
 mod retry;
 mod schema;
 mod suggest;
@@ -61,6 +62,7 @@ pub use self::listen::{Listen, ListenError};
 pub use self::matching::{HeaderPattern, HeaderPatternError, Match, PathPrefix, PathPrefixError};
 pub use self::problem::{Place, Problem, Problems, Severity};
 pub use self::process::{Fail, LogFormat, Replay, Server, Shutdown, Store, Telemetry};
+pub use self::queue::{OnCrash, OnRead, Queue, QueueText, Webhook, WebhookUrl};
 pub use self::retry::{PostRetry, Retry};
 pub use self::tls::Tls;
 pub use self::tree::Environment;
@@ -103,6 +105,8 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// Where limits and queued requests are kept beyond the life of the process, if anywhere.
     pub store: Option<Store>,
+    /// How requests are kept that are carried out later.
+    pub queue: Queue,
     /// Memory for request bodies that are kept for a retry.
     pub replay: Replay,
     /// The name of the file, as it was given.
@@ -197,6 +201,7 @@ impl Config {
         let of_upstreams = of_upstreams.filter_map(|upstream| upstream.credential.as_ref());
         let tokens = self.auth.iter().flat_map(|auth| &auth.tokens);
         let secrets = of_upstreams.chain(tokens).chain(&self.admin_token);
+        let secrets = secrets.chain(self.queue.secrets());
         let tls = self.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
         let tls = tls.map(std::path::PathBuf::as_path);
         let links = self.routes.iter().flat_map(|route| &route.fallback);
@@ -234,6 +239,7 @@ impl Config {
             telemetry: file.telemetry,
             shutdown: file.shutdown,
             store: file.store,
+            queue: file.queue,
             replay: file.replay,
             source,
             warnings,

@@ -16,6 +16,7 @@ use super::limits::Limits;
 use super::listen::Listen;
 use super::matching::Match;
 use super::process::{Replay, Server, Shutdown, Store, Telemetry};
+use super::queue::Queue;
 use super::retry::Retry;
 use super::tls::Tls;
 use super::upstream::{Upstream, Upstreams};
@@ -59,6 +60,8 @@ pub(super) struct File {
     pub(super) answers: Answers,
     /// Where limits and queued requests are kept beyond the life of the process; `none` for nowhere.
     pub(super) store: Option<Store>,
+    /// How requests are kept that are carried out later. It needs a `store`.
+    pub(super) queue: Queue,
     /// What surgetank reports of itself.
     pub(super) telemetry: Telemetry,
     /// How the process ends when it is told to.
@@ -87,6 +90,7 @@ impl Default for File {
             stream: Stream::default(),
             answers: Answers::default(),
             store: None,
+            queue: Queue::default(),
             telemetry: Telemetry::default(),
             shutdown: Shutdown::default(),
             server: Server::default(),

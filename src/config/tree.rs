@@ -156,12 +156,12 @@ impl Node {
         let holds_secrets = |key: &str| {
             matches!(
                 key,
-                "credential" | "store" | "headers" | "auth" | "admin_token"
+                "credential" | "store" | "headers" | "auth" | "admin_token" | "encrypt" | "secret"
             )
         };
         let in_url = |text: &str| text.contains(['@', '?']);
         self.path.split('.').any(holds_secrets)
-            || (self.path.ends_with("base_url") && self.text().is_some_and(in_url))
+            || (self.path.ends_with("url") && self.text().is_some_and(in_url))
     }
 
     /// The nodes right below.

@@ -7,19 +7,16 @@ use super::inherit::{REFINED, REPLACED};
 use super::problem::Collector;
 use super::tree::{Kind, Node};
 
-/// Every setting without effect. `*` stands for any name or item; a setting with a value of `unless` asks for nothing.
-pub(super) const WITHOUT_EFFECT: [Unbuilt; 3] = [
+/// Every setting without effect. `*` stands for any name or item; a setting with a value of `unless` (which may end with
+/// any text for `*`) asks for nothing.
+pub(super) const WITHOUT_EFFECT: [Unbuilt; 2] = [
     Unbuilt {
         key: "answers.on_truncated",
         unless: "mark|ignore|retry_larger",
     },
     Unbuilt {
-        key: "store",
-        unless: "none",
-    },
-    Unbuilt {
-        key: "fallback.*.queue",
-        unless: "none",
+        key: "store.url",
+        unless: "sqlite:*",
     },
 ];
 
@@ -77,7 +74,10 @@ impl Unbuilt {
         };
         let number = |text: &str| text.parse::<f64>().ok();
         self.unless.split('|').any(|idle| {
-            text == idle || number(text).is_some_and(|value| Some(value) == number(idle))
+            let begins = |prefix| text.starts_with(prefix);
+            text == idle
+                || idle.strip_suffix('*').is_some_and(begins)
+                || number(text).is_some_and(|value| Some(value) == number(idle))
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What the caller gets when the upstream has failed and further tries are spent or useless.
 //!
-//! The chain of the route is tried in order: another upstream or model, then a friendly reply in the caller's
+//! The chain of the route is tried in order: another upstream or model, the queue, a friendly reply in the caller's
 //! own dialect. Which links are there for which failure is `condition`. What the caller did wrong is never covered
 //! up, and an account without money is never covered up by a reply: somebody has to see that. A chain without a
 //! usable link passes the upstream's own answer on as it came, and tells the SDK above not to try again.
@@ -36,9 +36,10 @@ use crate::{
     attempt::{Answer, Attempted, Cause, Failure, verdict_of},
     body::Body,
     call::{Attempt, Call, FallbackWish},
-    config::FailureKind,
+    config::{FailureKind, When},
     dialect::Structured,
     lane::{Lane, layer::Lanes},
+    queue::{NotQueued, Queue},
     retry::{
         layer::kind_of,
         plan::{SHORTEST_TRY, StopReason},
@@ -67,6 +68,8 @@ pub struct FallbackLayer {
     pub lanes: Lanes,
     /// Counts substitutions.
     pub metrics: Arc<Metrics>,
+    /// Where requests are kept that are carried out later.
+    pub queue: Option<Queue>,
 }
 
 impl<S> Layer<S> for FallbackLayer {
@@ -151,6 +154,9 @@ enum Step {
 
 impl Chain {
     async fn run<S: Tries>(self, service: S) -> Result<Finished, Failure> {
+        if let Some(finished) = self.before().await {
+            return finished;
+        }
         let call = &self.call;
         let own = &call.route.upstream;
         let lane = self.with.lanes.of(call, own);
@@ -171,6 +177,11 @@ impl Chain {
             failure,
             lane,
         };
+        if self.is_queue_wished_for(walk.failure)
+            && let Some(finished) = self.queued(walk.first, wait_of(&walk)).await
+        {
+            return Ok(finished);
+        }
         for (index, link) in call.route.fallback.iter().enumerate() {
             if !self.is_open(link, walk.failure) {
                 continue;
@@ -214,8 +225,47 @@ impl Chain {
                     None => Step::On(walk),
                 }
             }
+            Target::Queue => match self.queued(walk.first, wait_of(&walk)).await {
+                Some(finished) => Step::Done(Ok(finished)),
+                None => Step::On(walk),
+            },
             Target::Error => Step::Done(passed_on(walk.tried)),
         }
+    }
+
+    /// What is known before anybody is asked: the repeat of a queued request is that request, and who would rather be
+    /// answered later need not wait.
+    async fn before(&self) -> Option<Result<Finished, Failure>> {
+        let (queue, call) = (self.with.queue.as_ref()?, &self.call);
+        match queue.repeat(call).await {
+            Ok(None) => {}
+            Ok(Some(response)) => {
+                call.journal().substituted = Some("queue");
+                let outcome = Outcome::Substituted;
+                return Some(Ok(Finished { response, outcome }));
+            }
+            Err(refused) => return Some(Err(refused_repeat(&refused))),
+        }
+        if call.wishes.respond_async == Some(Duration::ZERO) {
+            return self.queued(Class::Served, Duration::ZERO).await.map(Ok);
+        }
+        None
+    }
+
+    /// Whether the caller itself asks for the queue, for failures that such an answer may cover.
+    fn is_queue_wished_for(&self, failure: FailureKind) -> bool {
+        let wishes = &self.call.wishes;
+        let is_asked = wishes.fallback == FallbackWish::Queue || wishes.respond_async.is_some();
+        is_asked && applies(&When::default(), Kind::Own, &self.situation(failure))
+    }
+
+    /// Keeps the request, and tells its caller so; nothing where it cannot be kept.
+    async fn queued(&self, cause: Class, wait: Duration) -> Option<Finished> {
+        let queue = self.with.queue.as_ref()?;
+        let response = queue.offer(&self.call, wait).await.ok()?;
+        self.substituted("queue", cause);
+        let outcome = Outcome::Substituted;
+        Some(Finished { response, outcome })
     }
 
     /// Whether a link is there for this request after this failure.
@@ -226,21 +276,43 @@ impl Chain {
                 let can_name_model = upstream.model.is_none()
                     || call.ask.model_span.is_some()
                     || call.payload.bytes().is_some_and(|bytes| bytes.is_empty());
-                let is_wanted = call.wishes.fallback == FallbackWish::Route;
+                let is_wanted = matches!(
+                    call.wishes.fallback,
+                    FallbackWish::Route | FallbackWish::Upstreams
+                );
+                // Without its caller it has no other credential than a configured one.
+                let is_wanted = is_wanted
+                    && (call.wishes.fallback == FallbackWish::Route
+                        || upstream.credential.is_some());
                 if !(is_wanted && can_name_model && call.payload.is_replayable()) {
                     return false;
                 }
                 Kind::Upstream
             }
-            Target::Reply(_) => Kind::Own,
+            // Who is in the queue already gets a real answer or none.
+            Target::Reply(_) | Target::Queue if call.wishes.fallback == FallbackWish::Upstreams => {
+                return false;
+            }
+            // What was tried before the chain is not tried again, and a caller may want the reply alone.
+            Target::Queue
+                if self.is_queue_wished_for(failure)
+                    || call.wishes.fallback == FallbackWish::Reply =>
+            {
+                return false;
+            }
+            Target::Reply(_) | Target::Queue => Kind::Own,
             Target::Error => Kind::Error,
         };
-        let situation = Situation {
+        applies(&link.when, kind, &self.situation(failure))
+    }
+
+    fn situation(&self, failure: FailureKind) -> Situation {
+        let call = &self.call;
+        Situation {
             failure,
             structured: call.ask.structured != Structured::No,
             time_left: call.deadline.remaining(Instant::now()),
-        };
-        applies(&link.when, kind, &situation)
+        }
     }
 
     /// Whether an upstream that is not known to fail stands in the chain, behind the link `after`.
@@ -252,7 +324,7 @@ impl Chain {
                 self.is_open(link, failure)
                     && !self.with.lanes.of(&self.call, upstream).is_failing()
             }
-            Target::Reply(_) | Target::Error => false,
+            Target::Reply(_) | Target::Queue | Target::Error => false,
         })
     }
 
@@ -335,6 +407,18 @@ fn left_alone() -> Failure {
     Failure {
         verdict: Verdict::final_of(Class::Overloaded),
         cause: Cause::LeftAlone,
+    }
+}
+
+/// The failure of a repeat that is not to be carried out.
+fn refused_repeat(refused: &NotQueued) -> Failure {
+    let cause = match refused {
+        NotQueued::Unsure => Cause::Unsure,
+        _ => Cause::KeyReused,
+    };
+    Failure {
+        verdict: Verdict::final_of(Class::Refused),
+        cause,
     }
 }
 

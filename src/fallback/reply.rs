@@ -172,7 +172,7 @@ fn read(path: &Path) -> Result<String, ReplyError> {
 }
 
 /// An answer of our own to `call`, or nothing where none would be honest.
-pub(super) fn response(call: &Call, text: &str, json: Option<&str>) -> Option<Response<Body>> {
+pub(crate) fn response(call: &Call, text: &str, json: Option<&str>) -> Option<Response<Body>> {
     if call.method != Method::POST {
         return None;
     }

@@ -40,6 +40,12 @@ impl UserKey {
         Self(key)
     }
 
+    /// The user whose fingerprint was kept somewhere.
+    #[must_use]
+    pub const fn from_fingerprint(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// The fingerprint itself, for a key in a store.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {

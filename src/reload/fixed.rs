@@ -43,6 +43,15 @@ const FIXED: &[Fixed] = &[
         };
         url(a) != url(b)
     }),
+    ("queue.max_requests", |a, b| {
+        a.queue.max_requests != b.queue.max_requests
+    }),
+    ("queue.max_bytes", |a, b| {
+        a.queue.max_bytes != b.queue.max_bytes
+    }),
+    ("queue.on_crash", |a, b| {
+        a.queue.on_crash != b.queue.on_crash
+    }),
     ("tls", |a, b| a.tls.is_some() != b.tls.is_some()),
     ("telemetry.log", |a, b| a.telemetry.log != b.telemetry.log),
     ("telemetry.otlp", |a, b| {
@@ -66,6 +75,17 @@ mod tests {
         "admin_token",
         "auth",
         "listen_without_auth",
+        "queue.concurrency",
+        "queue.encrypt",
+        "queue.keep",
+        "queue.max_attempts",
+        "queue.on_read",
+        "queue.pace",
+        "queue.retry_base",
+        "queue.retry_cap",
+        "queue.text",
+        "queue.ttl",
+        "queue.webhooks",
         "replay.per_request",
         "replay.total",
         "server.via",

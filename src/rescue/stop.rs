@@ -8,6 +8,7 @@ use crate::{
     dialect::{ErrorKind, Vendor},
     limit::layer::OverLimit,
     payload::PayloadError,
+    queue::desk::Turned,
     retry::triage::Class,
     server::guard::Ambiguous,
     telemetry::Outcome,
@@ -28,6 +29,9 @@ pub enum Stop {
     /// Its caller has not shown a token that opens.
     #[error(transparent)]
     Unauthorized(#[from] Stranger),
+    /// A queued request has no answer to give out.
+    #[error(transparent)]
+    Queued(#[from] Turned),
     /// No route takes it.
     #[error("no route takes this request; add one without `match` at the end of `routes`")]
     NoRoute,
@@ -67,40 +71,27 @@ impl Stop {
             kind,
             outcome,
         };
+        let rejected = |status, kind| told(status, kind, Outcome::Rejected);
         match self {
-            Self::Ambiguous(ambiguous) => {
-                told(ambiguous.status(), ErrorKind::Invalid, Outcome::Rejected)
+            Self::Ambiguous(ambiguous) => rejected(ambiguous.status(), ErrorKind::Invalid),
+            Self::Loop => rejected(StatusCode::LOOP_DETECTED, ErrorKind::Invalid),
+            Self::Unauthorized(_) => rejected(StatusCode::UNAUTHORIZED, ErrorKind::Authentication),
+            Self::Queued(turned) => {
+                let (status, kind) = turned.told();
+                rejected(status, kind)
             }
-            Self::Loop => told(
-                StatusCode::LOOP_DETECTED,
-                ErrorKind::Invalid,
-                Outcome::Rejected,
-            ),
-            Self::Unauthorized(_) => told(
-                StatusCode::UNAUTHORIZED,
-                ErrorKind::Authentication,
-                Outcome::Rejected,
-            ),
-            Self::NoRoute => told(
-                StatusCode::NOT_FOUND,
-                ErrorKind::NotFound,
-                Outcome::Rejected,
-            ),
-            Self::Payload(PayloadError::Stalled | PayloadError::Late) => told(
-                StatusCode::REQUEST_TIMEOUT,
-                ErrorKind::Timeout,
-                Outcome::Rejected,
-            ),
+            Self::NoRoute => rejected(StatusCode::NOT_FOUND, ErrorKind::NotFound),
+            Self::Payload(PayloadError::Stalled | PayloadError::Late) => {
+                rejected(StatusCode::REQUEST_TIMEOUT, ErrorKind::Timeout)
+            }
             Self::Payload(PayloadError::Left) => told(
                 StatusCode::BAD_REQUEST,
                 ErrorKind::Invalid,
                 Outcome::Abandoned,
             ),
-            Self::Payload(PayloadError::Broken(_)) => told(
-                StatusCode::BAD_REQUEST,
-                ErrorKind::Invalid,
-                Outcome::Rejected,
-            ),
+            Self::Payload(PayloadError::Broken(_)) => {
+                rejected(StatusCode::BAD_REQUEST, ErrorKind::Invalid)
+            }
             Self::OverLimit(_) => told(
                 StatusCode::TOO_MANY_REQUESTS,
                 ErrorKind::RateLimited,
@@ -156,6 +147,7 @@ impl Stop {
                 let scheme = HeaderValue::from_static("Bearer realm=\"surgetank\"");
                 headers.insert(header::WWW_AUTHENTICATE, scheme);
             }
+            Self::Queued(turned) => turned.fields(headers),
             Self::NoRoute | Self::Panicked => {}
         }
         if matches!(self, Self::Ambiguous(Ambiguous::Method)) {
@@ -169,7 +161,9 @@ impl Stop {
 
 fn outcome_of(failure: &Failure) -> Outcome {
     match failure.cause {
-        Cause::Send(SendErrorKind::UploadLate) => Outcome::Rejected,
+        Cause::Send(SendErrorKind::UploadLate) | Cause::KeyReused | Cause::Unsure => {
+            Outcome::Rejected
+        }
         _ if failure.verdict.class == Class::Abandoned => Outcome::Abandoned,
         _ => Outcome::Failed,
     }
@@ -181,7 +175,9 @@ fn status_of(failure: &Failure) -> (StatusCode, ErrorKind) {
             (StatusCode::GATEWAY_TIMEOUT, ErrorKind::Timeout)
         }
         Cause::Send(SendErrorKind::UploadLate) => (StatusCode::REQUEST_TIMEOUT, ErrorKind::Timeout),
-        Cause::Refused(_) | Cause::LeftAlone => {
+        Cause::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, ErrorKind::Invalid),
+        Cause::Unsure => (StatusCode::CONFLICT, ErrorKind::Invalid),
+        Cause::Refused(_) | Cause::LeftAlone | Cause::NotBegun => {
             (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded)
         }
         _ if failure.verdict.class == Class::Throttled => {

@@ -191,11 +191,16 @@ pub struct NewJob {
     pub head: Vec<u8>,
     /// The body, perhaps sealed.
     pub body: Vec<u8>,
+    /// The webhook to be told when it has ended, by its name in the configuration.
+    pub webhook: Option<String>,
     /// When it came.
     pub now: Millis,
     /// When it is too old to be of use.
     pub expires: Millis,
 }
+
+/// The note of an entry that was given up because its time was over before its turn came.
+pub const EXPIRED: &str = "it waited longer than a queued request may";
 
 /// What became of a request to keep something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -254,6 +259,17 @@ pub struct Taken {
     pub queued: Millis,
     /// How often it was begun before.
     pub attempts: u32,
+}
+
+/// An entry that has ended, and whose webhook has not been told yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// The entry.
+    pub record: Record,
+    /// See [`NewJob::webhook`].
+    pub webhook: String,
+    /// How often that was tried before.
+    pub tries: u32,
 }
 
 /// How a running entry ends.
@@ -351,8 +367,9 @@ pub trait Jobs: Send + Sync + fmt::Debug {
     /// each is to be begun, or given back.
     fn take(&self, route: &str, most: usize, now: Millis) -> Stored<Vec<Taken>>;
 
-    /// Gives back an entry that was taken and not begun.
-    fn give_back(&self, id: JobId) -> Stored<()>;
+    /// Gives back an entry that was taken and not begun. It keeps its place in the order, and is not taken again before
+    /// `due`.
+    fn give_back(&self, id: JobId, due: Millis) -> Stored<()>;
 
     /// Says that a taken entry is about to be carried out. False when it was removed meanwhile.
     fn begin(&self, id: JobId, now: Millis) -> Stored<bool>;
@@ -384,6 +401,13 @@ pub trait Jobs: Send + Sync + fmt::Debug {
     /// Ends what has expired: entries that wait fail, answers are gone until `forget`, what was gone is forgotten.
     /// How many failed.
     fn sweep(&self, now: Millis, keep: Millis) -> Stored<u64>;
+
+    /// Entries that have ended and whose webhook is to be told now, at most `most`. Each counts as tried, and is not
+    /// handed out again before `again`, so that one whose teller dies is told later, and by one process at a time.
+    fn owed(&self, most: usize, now: Millis, again: Millis) -> Stored<Vec<Owed>>;
+
+    /// The webhook of an entry was told; or it was not, and is to be tried again at `next`.
+    fn told(&self, id: JobId, next: Option<Millis>) -> Stored<()>;
 
     /// How full it is.
     fn depth(&self) -> Depth;

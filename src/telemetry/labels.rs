@@ -10,6 +10,7 @@ use crate::{
     dialect::Dialect,
     lane::{Measure, RefuseReason, WaitReason},
     retry::triage::Class,
+    store::jobs::State,
 };
 
 /// Where the values of a label come from.
@@ -68,6 +69,11 @@ fn listed(family: &str, label: &str) -> Option<Vec<&'static str>> {
         ("surgetank_waited_seconds_total", "reason") => {
             with(waits(), &["limit", "backoff", "hint"])
         }
+        ("surgetank_queued_requests", "state") => State::ALL
+            .map(State::as_str)
+            .into_iter()
+            .filter(|state| *state != "gone")
+            .collect(),
         (_, "state") => with(waits(), &["open"]),
         (_, "quota") => Measure::ALL.map(Measure::as_str).into(),
         _ => spelt_out(family, label)?.into(),
@@ -99,12 +105,39 @@ const DENIED: &[&str] = &[
     "deadline",
 ];
 
+/// Whether a request was queued, or why not.
+const OFFERED: &[&str] = &[
+    "kept",
+    "known",
+    "full",
+    "busy",
+    "down",
+    "slow",
+    "unfit",
+    "no_credential",
+    "key_reused",
+    "unsure",
+];
+
+/// How a try of a queued request ended, or that request without one.
+const ENDED: &[&str] = &[
+    "done",
+    "again",
+    "failed",
+    "uncertain",
+    "expired",
+    "cancelled",
+];
+
 /// The same, where no enum has the list.
 fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
     let values: &[_] = match (family, label) {
         (_, "attempt") => &["first", "retry"],
         ("surgetank_retries_denied_total", "reason") => DENIED,
         ("surgetank_larger_total", "outcome") => LARGER,
+        ("surgetank_queued_total", "result") => OFFERED,
+        ("surgetank_queued_tries_total", "end") => ENDED,
+        ("surgetank_queued_webhooks_total", "result") => &["told", "again", "given_up"],
         (_, "direction") => &["up", "down"],
         (_, "token") => &["missing", "unknown"],
         (_, "change") => &["gate_closed", "breaker_shut", "recovered"],

@@ -18,6 +18,7 @@ use super::{
     families::{Adder, Family},
     lanes::LaneFamilies,
     models::ModelNames,
+    queue::QueueFamilies,
     trouble::TroubleLog,
 };
 use crate::{call::Call, dialect::Usage, upstream::Upstream};
@@ -92,6 +93,8 @@ pub struct Metrics {
     pub limited: IntCounterVec,
     /// What the lanes do, and what they have learned.
     pub lanes: LaneFamilies,
+    /// Requests that are carried out later.
+    pub queue: QueueFamilies,
     /// How long the shared store takes to answer, by what it was asked.
     pub store_seconds: HistogramVec,
     /// Calls on the shared store without an answer, by reason.
@@ -236,6 +239,7 @@ impl Metrics {
             models: ModelNames::default(),
             limited: add.counters("surgetank_limited_total", "Requests refused by a user's limit.", &["rule"])?,
             lanes: LaneFamilies::new(&add)?,
+            queue: QueueFamilies::new(&add)?,
             store_seconds: add.histograms(
                 "surgetank_store_seconds",
                 "From a call on the shared store to its answer.",

@@ -13,6 +13,7 @@ pub mod metrics;
 mod models;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod queue;
 #[cfg(test)]
 mod reference;
 pub mod totals;
@@ -24,6 +25,7 @@ pub use access::{Observed, Outcome, Report, Telling};
 pub use families::Family;
 pub use metrics::{ChunkTimes, Metrics};
 pub use models::ModelNames;
+pub use queue::QueueFamilies;
 pub use totals::Totals;
 pub use trace_parent::TraceParent;
 pub use traces::{MOST_TRIES, Traces, TracesError};

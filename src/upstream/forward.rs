@@ -225,7 +225,7 @@ pub fn clean_response(headers: &mut HeaderMap) {
     *headers = clean;
 }
 
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"
@@ -240,7 +240,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-fn is_credential(name: &HeaderName) -> bool {
+pub(crate) fn is_credential(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "authorization" | X_API_KEY | API_KEY | "x-goog-api-key"

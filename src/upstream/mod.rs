@@ -178,6 +178,11 @@ impl Pool {
         }
     }
 
+    /// Whom its connections trust.
+    pub(crate) const fn tls(&self) -> &Arc<rustls::ClientConfig> {
+        &self.tls
+    }
+
     fn client(&self, upstream: &Upstream, http2: bool) -> HttpClient {
         let door = Door::of(upstream, http2);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);

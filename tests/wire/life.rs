@@ -201,6 +201,7 @@ fn with_limits(base_url: &str, change: impl FnOnce(&mut Limits)) -> (SocketAddr,
         lifecycle: Lifecycle::default(),
         metrics: Arc::new(Metrics::new().expect("no name twice")),
         traces: Traces::default(),
+        queue: None,
     };
     let mut limits = Limits {
         head_timeout: Duration::from_secs(10),

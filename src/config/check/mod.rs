@@ -5,6 +5,7 @@
 
 mod policies;
 mod process;
+mod queue;
 mod routes;
 mod upstreams;
 
@@ -27,6 +28,7 @@ pub(super) fn check(file: &File, root: &Node, faulty: &Faulty, problems: &mut Co
     checks.upstreams();
     checks.routes();
     checks.policies();
+    checks.queue();
 }
 
 /// What every check needs.

@@ -90,6 +90,13 @@ impl Template {
         Self(vec![Part::Text(text.to_owned())])
     }
 
+    /// A text with the location of a queued request's answer behind it, and a full stop.
+    pub(in crate::config) fn plain_with_location(text: &str) -> Self {
+        let location = Part::Placeholder(Placeholder::Location);
+        let (text, stop) = (Part::Text(text.to_owned()), Part::Text(".".to_owned()));
+        Self(vec![text, location, stop])
+    }
+
     /// Understands the text of a reply, which has no placeholder of queued requests.
     ///
     /// # Errors

@@ -257,28 +257,12 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
             ":1:12: warning: `answers.on_truncated` has no effect in this version",
         ),
         (
-            "store: { url: sqlite:x }",
-            ":1:1: warning: `store` has no effect in this version",
-        ),
-        (
-            "fallback: [{ queue: }]",
-            ":1:14: warning: `fallback[0].queue` has no effect in this version",
-        ),
-        (
-            "fallback: [{ queue: {} }]",
-            ":1:14: warning: `fallback[0].queue` has no effect in this version",
-        ),
-        (
-            "fallback: [queue]",
-            ":1:12: warning: `fallback[0].queue` has no effect in this version",
+            "store: { url: 'redis://x' }",
+            ":1:10: warning: `store.url` has no effect in this version",
         ),
         (
             "routes: [{ upstream: openai, answers: { on_truncated: continue } }]",
             ":1:41: warning: `routes[0].answers.on_truncated` has no effect in this version",
-        ),
-        (
-            "routes: [{ upstream: openai, fallback: [{ queue: }] }]",
-            ":1:43: warning: `routes[0].fallback[0].queue` has no effect in this version",
         ),
     ] {
         one(text, expected);
@@ -290,6 +274,7 @@ fn what_has_no_effect_yet_is_warned_of_and_nothing_else() {
         "limits: { per_user: { tokens: none } }",
         "telemetry: { otlp: none }",
         "store: none",
+        "store: { url: sqlite:x }",
         "stream: { notice: Wait., notice_after: never, keepalive: 20s, json_keepalive: 30s }",
     ] {
         assert_eq!(problems(text), Vec::<String>::new(), "{text}");
@@ -432,4 +417,46 @@ fn a_token_written_into_the_file_is_not_shown() {
         let told = parse(text).unwrap_err().to_string();
         assert!(!told.contains("hunter2"), "{text}: {told}");
     }
+}
+
+#[test]
+fn a_queue_needs_a_place_and_a_credential() {
+    let upstream = |more: &str| format!("upstreams: {{ a: {{ base_url: http://h{more} }} }}\n");
+    let (bare, with_key) = (upstream(""), upstream(", credential: { env: K }"));
+    let store = "store: { url: sqlite:x }\n";
+    let no_store = ":2:12: `queue` needs a place to keep requests in: set `store`, such as `store: { url: sqlite:surgetank.db }`";
+    let no_key = ":3:12: `queue` keeps no credential of a caller, so `a` needs a `credential` for the requests that are carried out later";
+    one(&format!("{with_key}fallback: [queue]"), no_store);
+    one(&format!("{bare}{store}fallback: [queue]"), no_key);
+    for text in [
+        format!("{with_key}{store}fallback: [queue]"),
+        format!("{with_key}{store}fallback: [{{ queue: }}, {{ reply: x }}]"),
+        format!("{bare}{store}"),
+    ] {
+        assert_eq!(problems(&text), Vec::<String>::new(), "{text}");
+    }
+}
+
+#[test]
+fn settings_of_the_queue_are_read_and_checked() {
+    one(
+        "queue: { text: 'at {locaton}' }",
+        ":1:16: `queue.text` cannot be `at {locaton}`: there is no placeholder `{locaton}`; there are `{wait}`, `{wait_seconds}` and `{request_id}`, and for a queued request `{queue_id}` and `{location}`",
+    );
+    one(
+        "queue: { retry_cap: 1s }",
+        ":1:21: warning: `queue.retry_cap` (1s) is shorter than `queue.retry_base` (5s), so that every wait is the cap",
+    );
+    let webhook = "{ name: a, url: 'https://h/x?y=1', secret: { env: K } }";
+    one(
+        &format!("queue: {{ webhooks: [{webhook}, {webhook}] }}"),
+        ":1:20: a second webhook is called `a`",
+    );
+    let config = parse(&format!(
+        "queue: {{ encrypt: {{ env: K }}, webhooks: [{webhook}], on_read: remove, on_crash: uncertain, pace: 60/min }}"
+    ))
+    .unwrap();
+    assert_eq!(config.queue.encrypt, [Credential::Env("K".into())]);
+    assert_eq!(config.queue.webhooks[0].url.as_str(), "https://h/x?y=1");
+    assert_eq!(config.queue.on_read, OnRead::Remove);
 }

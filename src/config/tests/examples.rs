@@ -91,7 +91,7 @@ fn what_the_full_example_comments_out_can_be_used() {
     let (_, text) = example("surgetank.yaml");
     let config = config(&uncommented(&text));
     let warnings: Vec<&str> = config.warnings().iter().map(Problem::message).collect();
-    assert_eq!(warnings, ["`store` has no effect in this version",]);
+    assert_eq!(warnings, ["`store.url` has no effect in this version",]);
     let shown = config.routes[1].limits.per_user.as_ref().unwrap();
     let defaults = PerUser::default();
     assert_eq!(

@@ -85,11 +85,12 @@ fn settings(config: &Config) -> String {
         telemetry,
         shutdown,
         store,
+        queue,
         replay,
         ..
     } = config;
     format!(
-        "{listen:#?}{admin:#?}{upstreams:#?}{routes:#?}{server:#?}{telemetry:#?}{shutdown:#?}{store:#?}{replay:#?}"
+        "{listen:#?}{admin:#?}{upstreams:#?}{routes:#?}{server:#?}{telemetry:#?}{shutdown:#?}{store:#?}{queue:#?}{replay:#?}"
     )
 }
 
@@ -318,7 +319,9 @@ routes:
 #[test]
 fn every_form_of_a_link_is_read() {
     let config = config(
-        "fallback:\n  - upstream: openai\n  - queue: {}\n  - queue:\n  - queue\n  - reply: x\n  - error:\n",
+        "store: { url: sqlite:x }\nupstreams:\n  anthropic: { base_url: http://a, credential: { env: K } }\n\
+         \x20 openai: { base_url: http://b, credential: { env: K } }\n\
+         fallback:\n  - upstream: openai\n  - queue: {}\n  - queue:\n  - queue\n  - reply: x\n  - error:\n",
     );
     assert_eq!(
         config.routes[0].fallback,

@@ -24,6 +24,7 @@ fn the_schema_has_every_block_and_allows_nothing_else() {
             "limits",
             "listen",
             "listen_without_auth",
+            "queue",
             "replay",
             "retry",
             "routes",

@@ -33,7 +33,8 @@ use self::{
     thread::{Desk, Keeper},
 };
 use super::jobs::{
-    Bounds, Depth, End, JobId, Jobs, Millis, NewJob, OnCrash, Put, Record, State, Stored, Taken,
+    Bounds, Depth, End, JobId, Jobs, Millis, NewJob, OnCrash, Owed, Put, Record, State, Stored,
+    Taken,
 };
 
 /// What an operator said of the file.
@@ -239,9 +240,9 @@ impl Jobs for Sqlite {
             .ask(move |connection, tally| statements::take(connection, tally, &route, most, now))
     }
 
-    fn give_back(&self, id: JobId) -> Stored<()> {
+    fn give_back(&self, id: JobId, due: Millis) -> Stored<()> {
         self.writer
-            .ask(move |connection, tally| statements::give_back(connection, tally, id))
+            .ask(move |connection, tally| statements::give_back(connection, tally, id, due))
     }
 
     fn begin(&self, id: JobId, now: Millis) -> Stored<bool> {
@@ -302,6 +303,16 @@ impl Jobs for Sqlite {
                 .oldest = oldest;
             Ok(failed)
         })
+    }
+
+    fn owed(&self, most: usize, now: Millis, again: Millis) -> Stored<Vec<Owed>> {
+        self.writer
+            .ask(move |connection, _| statements::owed(connection, most, now, again))
+    }
+
+    fn told(&self, id: JobId, next: Option<Millis>) -> Stored<()> {
+        self.writer
+            .ask(move |connection, _| statements::told(connection, id, next))
     }
 
     fn depth(&self) -> Depth {

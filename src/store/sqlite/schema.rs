@@ -37,7 +37,10 @@ CREATE TABLE job (
     expires  INTEGER NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
     bytes    INTEGER NOT NULL,
-    note     TEXT
+    note     TEXT,
+    webhook  TEXT,
+    tell     INTEGER,
+    tellings INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE UNIQUE INDEX job_key ON job (key) WHERE key IS NOT NULL;
 CREATE INDEX job_turn ON job (state, route, turn, seq);
@@ -45,6 +48,7 @@ CREATE INDEX job_user ON job (route, user, state, turn);
 CREATE INDEX job_due ON job (state, due) WHERE state = 3;
 CREATE INDEX job_age ON job (state, queued);
 CREATE INDEX job_expires ON job (expires);
+CREATE INDEX job_tell ON job (tell) WHERE tell IS NOT NULL;
 CREATE TABLE request (seq INTEGER PRIMARY KEY, head BLOB NOT NULL, body BLOB NOT NULL) STRICT;
 CREATE TABLE answer  (seq INTEGER PRIMARY KEY, head BLOB NOT NULL, body BLOB NOT NULL) STRICT;
 ";
@@ -148,7 +152,7 @@ pub(super) fn recover(
         ),
         OnCrash::Uncertain => connection.execute(
             "UPDATE job SET state = ?1, unsure = 1, changed = ?2, expires = ?3, \
-             note = 'surgetank ended while this request was under way' WHERE state = ?4",
+             tell = CASE WHEN webhook IS NULL THEN NULL ELSE ?2 END, note = 'surgetank ended while this request was under way' WHERE state = ?4",
             [code::UNCERTAIN, now, keep, code::RUNNING],
         ),
     }

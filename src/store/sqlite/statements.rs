@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::schema::code;
 use crate::store::jobs::{
-    Bounds, Depth, End, JobId, Millis, NewJob, Put, Record, State, StoreError, Taken,
+    Bounds, Depth, EXPIRED, End, JobId, Millis, NewJob, Owed, Put, Record, State, StoreError, Taken,
 };
 
 /// How full the file is: kept beside it, so that a bound costs no counting.
@@ -112,8 +112,8 @@ pub(super) fn put(
     let turn = next_turn(connection, &job.route, &job.user)?;
     connection
         .prepare_cached(
-            "INSERT INTO job (id, state, owner, user, key, print, route, turn, queued, changed, expires, bytes) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11)",
+            "INSERT INTO job (id, state, owner, user, key, print, route, turn, queued, changed, expires, bytes, webhook) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             job.id.0,
@@ -127,6 +127,7 @@ pub(super) fn put(
             job.now.0,
             job.expires.0,
             bytes,
+            job.webhook,
         ])?;
     connection
         .prepare_cached(
@@ -204,12 +205,17 @@ pub(super) fn take(
     Ok(Ok(found.into_iter().map(|(_, taken)| taken).collect()))
 }
 
-pub(super) fn give_back(connection: &Connection, tally: &mut Tally, id: JobId) -> Outcome<()> {
+pub(super) fn give_back(
+    connection: &Connection,
+    tally: &mut Tally,
+    id: JobId,
+    due: Millis,
+) -> Outcome<()> {
     let changed = connection
-        .prepare_cached("UPDATE job SET state = ?1 WHERE id = ?2 AND state = ?3")?
-        .execute(params![code::PENDING, id.0, code::HELD])?;
+        .prepare_cached("UPDATE job SET state = ?1, due = ?2 WHERE id = ?3 AND state = ?4")?
+        .execute(params![code::WAITING, due.0, id.0, code::HELD])?;
     if changed > 0 {
-        tally.moved(code::HELD, code::PENDING);
+        tally.moved(code::HELD, code::WAITING);
     }
     Ok(Ok(()))
 }
@@ -243,7 +249,8 @@ pub(super) fn end(
     let Some(seq) = seq else { return Ok(Ok(false)) };
     let finish = |state: i64, unsure: bool, note: Option<&str>, expires: Millis| {
         connection
-            .prepare_cached("UPDATE job SET state = ?1, unsure = max(unsure, ?2), note = ?3, expires = ?4, changed = ?5 WHERE seq = ?6")?
+            .prepare_cached("UPDATE job SET state = ?1, unsure = max(unsure, ?2), note = ?3, expires = ?4, changed = ?5, \
+                 tell = CASE WHEN webhook IS NULL THEN NULL ELSE ?5 END WHERE seq = ?6")?
             .execute(params![state, unsure, note, expires.0, now.0, seq])
     };
     let state = match end {
@@ -328,7 +335,7 @@ fn bury(
         .prepare_cached("DELETE FROM answer WHERE seq = ?1")?
         .execute([seq])?;
     connection
-        .prepare_cached("UPDATE job SET state = ?1, changed = ?2, expires = ?3, key = NULL, note = NULL WHERE seq = ?4")?
+        .prepare_cached("UPDATE job SET state = ?1, changed = ?2, expires = ?3, key = NULL, note = NULL, tell = NULL WHERE seq = ?4")?
         .execute(params![code::GONE, now.0, forget.0, seq])?;
     tally.moved(state, code::GONE);
     Ok(())
@@ -351,7 +358,7 @@ pub(super) fn retry(
         return Ok(Ok(false));
     };
     connection
-        .prepare_cached("UPDATE job SET state = ?1, note = NULL, changed = ?2, expires = ?3, attempts = 0 WHERE id = ?4")?
+        .prepare_cached("UPDATE job SET state = ?1, note = NULL, changed = ?2, expires = ?3, attempts = 0, tell = NULL, tellings = 0 WHERE id = ?4")?
         .execute(params![code::PENDING, now.0, expires.0, id.0])?;
     tally.moved(state, code::PENDING);
     Ok(Ok(true))
@@ -384,8 +391,11 @@ pub(super) fn sweep(
             }
             code::PENDING | code::WAITING => {
                 connection
-                    .prepare_cached("UPDATE job SET state = ?1, note = ?2, changed = ?3, expires = ?4 WHERE seq = ?5")?
-                    .execute(params![code::FAILED, "it waited longer than a queued request may", now.0, keep.0, seq])?;
+                    .prepare_cached(
+                        "UPDATE job SET state = ?1, note = ?2, changed = ?3, expires = ?4, \
+                         tell = CASE WHEN webhook IS NULL THEN NULL ELSE ?3 END WHERE seq = ?5",
+                    )?
+                    .execute(params![code::FAILED, EXPIRED, now.0, keep.0, seq])?;
                 tally.moved(state, code::FAILED);
                 failed += 1;
             }
@@ -393,6 +403,42 @@ pub(super) fn sweep(
         }
     }
     Ok(Ok(failed))
+}
+
+pub(super) fn owed(
+    connection: &Connection,
+    most: usize,
+    now: Millis,
+    again: Millis,
+) -> Outcome<Vec<Owed>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {RECORD}, webhook, tellings, seq FROM job WHERE tell <= ?1 ORDER BY tell LIMIT ?2"
+    ))?;
+    let found = statement.query_map(
+        params![now.0, i64::try_from(most).unwrap_or(i64::MAX)],
+        |row| {
+            let owed = Owed {
+                record: record(row)?,
+                webhook: row.get(13)?,
+                tries: row.get(14)?,
+            };
+            Ok((row.get::<_, i64>(15)?, owed))
+        },
+    )?;
+    let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut claim = connection
+        .prepare_cached("UPDATE job SET tell = ?1, tellings = tellings + 1 WHERE seq = ?2")?;
+    for (seq, _) in &found {
+        claim.execute([again.0, *seq])?;
+    }
+    Ok(Ok(found.into_iter().map(|(_, owed)| owed).collect()))
+}
+
+pub(super) fn told(connection: &Connection, id: JobId, next: Option<Millis>) -> Outcome<()> {
+    connection
+        .prepare_cached("UPDATE job SET tell = ?1 WHERE id = ?2 AND tell IS NOT NULL")?
+        .execute(params![next.map(|next| next.0), id.0])?;
+    Ok(Ok(()))
 }
 
 pub(super) fn routes(connection: &Connection) -> Outcome<Vec<String>> {

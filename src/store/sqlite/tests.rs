@@ -64,6 +64,7 @@ fn job(user: u8, now: Millis) -> NewJob {
         route: "chat".into(),
         head: b"head".to_vec(),
         body: vec![user; 100],
+        webhook: None,
         now,
         expires: now.after(HOUR),
     }
@@ -580,4 +581,80 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(play(acts));
     }
+}
+
+#[tokio::test]
+async fn what_is_given_back_comes_again_in_its_time_and_in_its_place() {
+    let (dir, now) = (Dir::new(), Millis::now());
+    let store = dir.serve().await;
+    let (first, second) = (job(1, now), job(1, now));
+    for entry in [&first, &second] {
+        assert_eq!(store.put(entry.clone()).await, Ok(Put::Kept));
+    }
+    assert_eq!(store.take("chat", 1, now).await.unwrap()[0].id, first.id);
+    let later = now.after(Duration::from_secs(5));
+    store.give_back(first.id, later).await.unwrap();
+    let taken = store.take("chat", 9, now).await.unwrap();
+    assert_eq!(
+        taken.iter().map(|taken| taken.id).collect::<Vec<_>>(),
+        [second.id]
+    );
+    store.give_back(second.id, now).await.unwrap();
+    let taken = store.take("chat", 9, later).await.unwrap();
+    assert_eq!(
+        taken.iter().map(|taken| taken.id).collect::<Vec<_>>(),
+        [first.id, second.id]
+    );
+    assert_eq!(taken[0].attempts, 0, "it was never begun");
+    assert_eq!(store.depth().waiting(), 2);
+}
+
+#[tokio::test]
+async fn a_webhook_is_owed_from_the_end_until_it_is_told_also_after_a_crash() {
+    let (dir, now) = (Dir::new(), Millis::now());
+    let store = dir.serve().await;
+    let second = Duration::from_secs(1);
+    let (again, after) = (now.after(60 * second), now.after(61 * second));
+    let told = NewJob {
+        webhook: Some("billing".to_owned()),
+        ..job(1, now)
+    };
+    let untold = job(2, now);
+    for entry in [&told, &untold] {
+        assert_eq!(store.put(entry.clone()).await, Ok(Put::Kept));
+        store.take("chat", 1, now).await.unwrap();
+        assert_eq!(store.begin(entry.id, now).await, Ok(true));
+        assert_eq!(
+            store.owed(9, now, again).await.unwrap(),
+            [],
+            "it has not ended"
+        );
+        assert_eq!(store.end(entry.id, done(now), now).await, Ok(true));
+        if entry.id == untold.id {
+            break;
+        }
+        let owed = store.owed(9, now, again).await.unwrap();
+        assert_eq!(owed.len(), 1);
+        assert_eq!((owed[0].record.id, owed[0].tries), (told.id, 0));
+        assert_eq!(owed[0].webhook, "billing");
+    }
+    assert_eq!(
+        store.owed(9, now, again).await.unwrap(),
+        [],
+        "handed out once"
+    );
+    drop(store);
+
+    let store = dir.serve().await;
+    let owed = store.owed(9, after, again).await.unwrap();
+    assert_eq!(
+        owed.iter()
+            .map(|owed| (owed.record.id, owed.tries))
+            .collect::<Vec<_>>(),
+        [(told.id, 1)]
+    );
+    store.told(told.id, Some(after)).await.unwrap();
+    assert_eq!(store.owed(9, after, after).await.unwrap()[0].tries, 2);
+    store.told(told.id, None).await.unwrap();
+    assert_eq!(store.owed(9, Millis(i64::MAX), again).await.unwrap(), []);
 }

@@ -88,7 +88,9 @@ fn continues(form: Form, response: &Response<Body>) -> Option<Decoder> {
         Form::Json => "application/json",
     };
     let headers = response.headers();
-    let is_of_form = response.status() == StatusCode::OK && inspect::is(headers, kind);
+    // A queued request's is as good an answer as its reply would be.
+    let is_answer = matches!(response.status(), StatusCode::OK | StatusCode::ACCEPTED);
+    let is_of_form = is_answer && inspect::is(headers, kind);
     let coding = Coding::of(headers).filter(|_| is_of_form);
     coding.map(Decoder::new)
 }

@@ -11,7 +11,7 @@ from call import STACK
 from lab import Lab
 from table import PROMPT
 
-PROXIES = ["proxy", "spent", "bare", "limited", "hurried"]
+PROXIES = ["proxy", "spent", "bare", "limited", "hurried", "queued"]
 
 
 @pytest.mark.parametrize("proxy", PROXIES)

@@ -31,8 +31,33 @@ impl Process {
 
     /// Starts in a folder, with variables.
     pub(crate) async fn start_in(folder: Folder, yaml: &str, variables: &[(&str, &str)]) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_surgetank"));
+        Self::begin(program, folder, yaml, variables).await
+    }
+
+    /// As [`Process::start_in`], behind commands of a shell.
+    pub(crate) async fn start_under(
+        shell: &str,
+        folder: Folder,
+        yaml: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut program = Command::new("sh");
+        program
+            .arg("-c")
+            .arg(format!("{shell}; exec \"$0\" \"$@\""))
+            .arg(env!("CARGO_BIN_EXE_surgetank"));
+        Self::begin(program, folder, yaml, variables).await
+    }
+
+    async fn begin(
+        mut program: Command,
+        folder: Folder,
+        yaml: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let config = folder.write("surgetank.yaml", yaml);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_surgetank"))
+        let mut child = program
             .arg("run")
             .arg("--config")
             .arg(config)
@@ -107,6 +132,12 @@ impl Process {
         let kill = format!("kill -{name} {pid}");
         let status = Command::new("sh").arg("-c").arg(kill).status().await;
         assert!(status.expect("a shell").success(), "{name}");
+    }
+
+    /// Kills it, and gives what it leaves behind.
+    pub(crate) async fn killed(mut self) -> Folder {
+        soon("its death", self.child.kill()).await.expect("it ran");
+        self.folder
     }
 
     /// Waits for its end.

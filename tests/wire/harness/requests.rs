@@ -184,6 +184,12 @@ impl Request {
         self
     }
 
+    /// The same by another method.
+    pub(crate) fn method(mut self, method: &str) -> Self {
+        method.clone_into(&mut self.method);
+        self
+    }
+
     /// Another host than the usual one.
     pub(crate) fn host(mut self, host: &str) -> Self {
         host.clone_into(&mut self.fields[0].1);

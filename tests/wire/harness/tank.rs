@@ -182,6 +182,16 @@ impl Tank {
         reloaded.unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Ends it, and waits until nothing of it is left.
+    pub(crate) async fn stop(self) {
+        self.proxy
+            .lifecycle()
+            .advance(surgetank::server::Stage::Ending);
+        let gone = Arc::downgrade(&self.proxy);
+        drop(self);
+        until("the proxy is gone", || gone.strong_count() == 0).await;
+    }
+
     pub(crate) async fn caller(&self) -> Caller {
         Caller::connect(self.addr).await
     }

@@ -1,0 +1,220 @@
+//! The durable queue: requests that must not be lost are kept on a disk and carried out later.
+//!
+//! It is offered by the link `queue` of a chain, by `x-surgetank-fallback: queue`, and by the standard
+//! `Prefer: respond-async` (RFC 7240). The caller gets 202 once its request is on the disk, with a body that its SDK
+//! accepts as an answer, and finds the real one at `/_surgetank/queue/{id}`.
+//!
+//! | part | does |
+//! |---|---|
+//! | [`offer`](mod@self) (`offer`) | takes a request in, and says so in the caller's dialect |
+//! | `repeat` | makes the repeat of an idempotency key the same entry |
+//! | [`desk`] | gives answers out at the application's port, to those who queued them |
+//! | [`drain`] | carries entries out, behind everybody who waits himself |
+//! | [`webhook`] | tells the operator's own endpoints that an entry has ended |
+//! | `seal`, `message`, `owner` | what is written: encrypted, without credentials, under a fingerprint |
+//!
+//! The storage is behind [`Jobs`](crate::store::jobs::Jobs); nothing here knows where it is. Whatever it cannot do is no
+//! reason to fail a request: the chain goes on to its next link.
+
+pub mod desk;
+pub mod drain;
+mod message;
+mod offer;
+mod owner;
+mod repeat;
+mod rules;
+mod seal;
+pub mod webhook;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use secrecy::ExposeSecret as _;
+use tokio::sync::Notify;
+
+pub use self::{
+    offer::NotQueued,
+    owner::Owner,
+    rules::{QueueRules, SecretError},
+};
+use crate::{
+    config::Config,
+    rules::RulesInForce,
+    store::{
+        jobs::{Bounds, Depth, JobId, Jobs, Millis, State},
+        sqlite::{Settings, Sqlite, StartError},
+    },
+    telemetry::Metrics,
+};
+
+/// What lies below this path is ours, and never a vendor's.
+pub const OWN_PATHS: &str = "/_surgetank/";
+
+/// Where the answers are.
+pub(crate) const ANSWERS: &str = "/_surgetank/queue/";
+
+/// When to look again for an answer that nobody knows more about.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// A queue in service. Clones are the same queue.
+#[derive(Clone)]
+pub struct Queue(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Jobs>,
+    rules: RulesInForce,
+    metrics: Arc<Metrics>,
+    /// Rung when there may be something to carry out.
+    bell: Notify,
+    /// What is being carried out by this process, and how to end it.
+    running: Mutex<HashMap<JobId, Arc<Notify>>>,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("store", &self.0.store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// Opens the store that the configuration names; nothing where it names none that can keep requests.
+    ///
+    /// # Errors
+    /// When another process serves from it, or no thread can be had. A file that cannot be used is no error: the queue
+    /// is down until it can.
+    pub fn open(
+        config: &Config,
+        rules: &RulesInForce,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Self>, StartError> {
+        let Some(path) = file_of(config) else {
+            return Ok(None);
+        };
+        let store = Sqlite::serve(settings(config, path))?;
+        Ok(Some(Self::over(Arc::new(store), rules, metrics)))
+    }
+
+    /// A queue over this store.
+    #[must_use]
+    pub fn over(store: Arc<dyn Jobs>, rules: &RulesInForce, metrics: &Arc<Metrics>) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            rules: rules.clone(),
+            metrics: metrics.clone(),
+            bell: Notify::new(),
+            running: Mutex::default(),
+        }))
+    }
+
+    /// The settings of this moment, with their secrets.
+    fn rules(&self) -> Arc<QueueRules> {
+        self.0.rules.now().queue.clone()
+    }
+
+    fn store(&self) -> &Arc<dyn Jobs> {
+        &self.0.store
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// How full it is.
+    #[must_use]
+    pub fn depth(&self) -> Depth {
+        self.0.store.depth()
+    }
+
+    /// Whether its storage works, as far as is known.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.0.store.is_up()
+    }
+
+    /// How old the oldest entry is that has not ended.
+    #[must_use]
+    pub fn oldest_age(&self) -> Duration {
+        let oldest = self.depth().oldest;
+        oldest.map_or(Duration::ZERO, |oldest| Millis::now().since(oldest))
+    }
+
+    /// Entries that this process carries out now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.carried().len()
+    }
+
+    fn carried(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Notify>>> {
+        self.0
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts the end of an entry, or of a try of it.
+    fn ended(&self, route: &str, end: &str, queued: Millis) {
+        let families = &self.0.metrics.queue;
+        families.ended.with_label_values(&[route, end]).inc();
+        if end != "again" {
+            let waited = Millis::now().since(queued).as_secs_f64();
+            families
+                .wait_seconds
+                .with_label_values(&[route])
+                .observe(waited);
+        }
+    }
+
+    /// Writes the gauges.
+    pub fn refresh_metrics(&self) {
+        let (depth, metrics) = (self.depth(), &self.0.metrics.queue);
+        for state in State::ALL {
+            if state != State::Gone {
+                let labels = [state.as_str()];
+                metrics
+                    .requests
+                    .with_label_values(&labels)
+                    .set(depth.of(state) as f64);
+            }
+        }
+        metrics
+            .bytes
+            .set(i64::try_from(depth.bytes).unwrap_or(i64::MAX));
+        metrics.oldest_seconds.set(self.oldest_age().as_secs_f64());
+        metrics.up.set(i64::from(self.is_up()));
+    }
+}
+
+/// The file that a configuration keeps requests in.
+#[must_use]
+pub fn file_of(config: &Config) -> Option<PathBuf> {
+    let store = config.store.as_ref()?;
+    let url = store.url.expose_secret();
+    url.strip_prefix("sqlite:").map(PathBuf::from)
+}
+
+/// How such a file is used.
+#[must_use]
+pub fn settings(config: &Config, path: PathBuf) -> Settings {
+    let queue = &config.queue;
+    Settings {
+        path,
+        bounds: Bounds {
+            requests: queue.max_requests,
+            bytes: queue.max_bytes as u64,
+        },
+        on_crash: queue.on_crash.into(),
+        keep: queue.keep,
+    }
+}
+
+/// The path of an entry's answer.
+pub(crate) fn location(id: JobId) -> String {
+    format!("{ANSWERS}{id}")
+}
