@@ -38,7 +38,7 @@ pub fn say_length_once(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
-    fn of(name: header::HeaderName, values: &[&'static str]) -> HeaderMap {
+    fn of(name: &header::HeaderName, values: &[&'static str]) -> HeaderMap {
         let values = values.iter().map(|value| HeaderValue::from_static(value));
         values.map(|value| (name.clone(), value)).collect()
     }
@@ -59,7 +59,7 @@ mod tests {
             (&["xchunked"], false),
             (&[""], false),
         ] {
-            let headers = of(header::TRANSFER_ENCODING, codings);
+            let headers = of(&header::TRANSFER_ENCODING, codings);
             assert_eq!(has_known_coding(&headers), is_known, "{codings:?}");
         }
     }
@@ -72,7 +72,7 @@ mod tests {
             (&["2,2,2"], "2"),
             (&["2", "2"], "2"),
         ] {
-            let mut headers = of(header::CONTENT_LENGTH, lengths);
+            let mut headers = of(&header::CONTENT_LENGTH, lengths);
             say_length_once(&mut headers);
             let said: Vec<_> = headers.get_all(header::CONTENT_LENGTH).iter().collect();
             assert_eq!(said, [once], "{lengths:?}");

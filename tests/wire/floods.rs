@@ -1,8 +1,11 @@
 //! Callers of HTTP/2 who cost more than they pay, and those who let others wait.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::Instant,
+};
 
 use super::harness::{H2Caller, Origin, Play, Recipe, Request, Serving, Tank, Tongue, soon, until};
 
@@ -55,14 +58,14 @@ fn stream_of(round: u32) -> u32 {
 /// Each request is taken back as soon as it is made (CVE-2023-44487).
 fn rapid_resets(round: u32) -> Vec<u8> {
     let stream = stream_of(round);
-    let request = frame(HEADERS, END_HEADERS | END_STREAM, stream, &get("/slow"));
+    let request = frame(HEADERS, END_HEADERS | END_STREAM, stream, &get("/x"));
     [request, frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
 }
 
 /// Each request is broken so that the server takes it back itself (CVE-2025-8671).
 fn made_resets(round: u32) -> Vec<u8> {
     let stream = stream_of(round);
-    let request = frame(HEADERS, END_HEADERS | END_STREAM, stream, &get("/slow"));
+    let request = frame(HEADERS, END_HEADERS | END_STREAM, stream, &get("/x"));
     [request, frame(WINDOW_UPDATE, 0, stream, &[0; 4])].concat()
 }
 
@@ -95,8 +98,8 @@ fn packed_heads(round: u32) -> Vec<u8> {
     let mut head = get("/x");
     if round == 0 {
         // Into the table (RFC 7541 §6.2.1): 3,900 bytes, their length in the prefix integer of §5.1.
-        head.extend([0x40, 1, b'x', 127, 0x80 | 61, 29]);
-        head.extend(std::iter::repeat_n(b'a', 127 + 61 + 29 * 128));
+        head.extend([0x40, 1, b'x', 127, 0x80 | 0x3d, 29]);
+        head.extend(std::iter::repeat_n(b'a', 127 + 0x3d + 29 * 128));
     } else {
         head.extend(std::iter::repeat_n(0xbe, 8_000)); // and from it, again and again
     }
@@ -128,18 +131,10 @@ async fn flood(tank: &Tank, piece: Flood) -> u32 {
     MOST
 }
 
-fn slow_origin(origin: Origin) -> Serving {
-    origin.play(|seen| {
-        if seen.head.start.contains("/slow") {
-            std::thread::yield_now();
-        }
-        Play::Answer(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec())
-    })
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_of_http2_end_their_own_connection_and_nothing_else() {
-    let origin = slow_origin(Origin::start().await);
+    let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let origin = Origin::start().await.serve(|_| Some(ok.to_vec()));
     let tank = Recipe::over(&origin.url()).start();
     let floods: [(&str, Flood, u32); 6] = [
         ("rapid resets", rapid_resets, 50_000),

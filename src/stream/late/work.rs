@@ -150,8 +150,8 @@ mod tests {
         let held = Arc::new(());
         let inside = held.clone();
         let work = Work::begin(async move {
-            let _inside = inside;
             std::future::pending::<()>().await;
+            drop(inside);
         });
         tokio::task::yield_now().await;
         assert_eq!(Arc::strong_count(&held), 2);
