@@ -13,18 +13,24 @@ use crate::config::Listen;
 /// A probe that waits longer than this has found a process that is not well.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-const QUESTION: &[u8] = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct HealthArguments {
     /// The admin address of the surgetank to ask.
     #[arg(long, value_name = "ADDR", env = "SURGETANK_ADMIN", default_value = "127.0.0.1:4291", value_parser = listen)]
     admin: Listen,
+    /// Ask whether it is alive instead, which it still is while it lets the last answers finish.
+    #[arg(long)]
+    alive: bool,
 }
 
 pub(super) async fn run(arguments: HealthArguments) -> Result<(), Failed> {
     let admin = &arguments.admin;
-    let answer = tokio::time::timeout(PATIENCE, ask(admin))
+    let path = if arguments.alive {
+        "/healthz"
+    } else {
+        "/readyz"
+    };
+    let answer = tokio::time::timeout(PATIENCE, ask(admin, path))
         .await
         .map_err(|_| {
             Failed::unavailable(format!(
@@ -38,12 +44,13 @@ pub(super) async fn run(arguments: HealthArguments) -> Result<(), Failed> {
         return Ok(());
     }
     Err(Failed::unavailable(format!(
-        "{admin} is not ready: {}",
+        "{admin} is not well: {}",
         answer.lines().last().unwrap_or("no answer")
     )))
 }
 
-async fn ask(admin: &Listen) -> std::io::Result<String> {
+async fn ask(admin: &Listen, path: &str) -> std::io::Result<String> {
+    let question = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     let mut answer = Vec::new();
     match admin {
         Listen::Tcp(addr) => {
@@ -57,12 +64,12 @@ async fn ask(admin: &Listen) -> std::io::Result<String> {
                 });
             }
             let mut stream = TcpStream::connect(addr).await?;
-            stream.write_all(QUESTION).await?;
+            stream.write_all(question.as_bytes()).await?;
             stream.take(4096).read_to_end(&mut answer).await?;
         }
         Listen::Unix(path) => {
             let mut stream = UnixStream::connect(path).await?;
-            stream.write_all(QUESTION).await?;
+            stream.write_all(question.as_bytes()).await?;
             stream.take(4096).read_to_end(&mut answer).await?;
         }
     }

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod dumps;
 mod health;
 pub mod lab;
 mod queue;
@@ -51,7 +52,7 @@ enum Command {
     Lab(lab::LabArgs),
     /// Print the JSON Schema of the configuration file.
     Schema,
-    /// Exit with 0 if a running surgetank is ready, for probes in containers without a shell.
+    /// Exit with 0 if a running surgetank is ready, or with `--alive` alive, for probes in containers without a shell.
     Health(health::HealthArguments),
     /// Look after queued requests: list, show, retry, drop.
     Queue(queue::QueueArguments),

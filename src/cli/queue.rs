@@ -2,7 +2,7 @@
 //!
 //! It tells which entries there are and where they stand, and nothing of what was asked or answered.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -19,8 +19,16 @@ use crate::{
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct QueueArguments {
-    #[command(flatten)]
-    file: ConfigFile,
+    /// The configuration file; without it, the built-in configuration.
+    // Global, so that it may also stand behind the word for what is to be done.
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        env = "SURGETANK_CONFIG",
+        global = true
+    )]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     what: What,
 }
@@ -85,7 +93,10 @@ impl From<StateArgument> for State {
 }
 
 pub(super) async fn run(arguments: QueueArguments) -> Result<(), Failed> {
-    let config = arguments.file.load().map_err(|problems| {
+    let file = ConfigFile {
+        config: arguments.config,
+    };
+    let config = file.load().map_err(|problems| {
         Failed::usage(format!("the configuration cannot be used\n{problems}"))
     })?;
     let store = open(&config)?;

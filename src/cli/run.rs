@@ -8,7 +8,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{ConfigFile, Failed, environment, listen};
+use super::{ConfigFile, Failed, dumps, environment, listen};
 use crate::{
     config::{Config, Listen, Shutdown},
     proxy::{self, Proxy},
@@ -19,6 +19,9 @@ use crate::{
 
 /// The traces of the last requests get this long to reach their collector.
 const LAST_TRACES: Duration = Duration::from_secs(2);
+
+/// The last lines of the log get this long to be read.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RunArguments {
@@ -36,13 +39,18 @@ pub(super) struct RunArguments {
 }
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failed> {
+    // Before the first key is read.
+    let dumps_off = dumps::forbid();
     let (prints, config) = arguments.config();
     let config = config.map_err(|refused| Failed::usage(refused.in_full()))?;
-    logs::start(
+    let log = logs::start(
         config.telemetry.log,
         environment("SURGETANK_LOG").as_deref(),
     )
     .map_err(Failed::usage)?;
+    if let Err(error) = dumps_off {
+        tracing::warn!(%error, "core dumps are not off: a crash may write keys and prompts to a file");
+    }
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -55,6 +63,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failed> {
     let served = runtime.block_on(serve(arguments, &config, prints));
     // A file that hangs while it is read must not hold the end up.
     runtime.shutdown_background();
+    log.flush(LAST_LINES);
     served
 }
 

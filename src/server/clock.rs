@@ -182,6 +182,22 @@ impl ConnectionClock {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until no request has been under way for this long, counted from now at the earliest. What HTTP/2 callers may
+    /// still send is told to them by the protocol itself, so nothing is waited for there.
+    pub(super) async fn quiet_for(&self, time: Duration) {
+        let from = self.now();
+        while !self.is_h2.load(Ordering::Relaxed) {
+            let is_idle = self.in_flight.load(Ordering::Relaxed) == 0
+                && self.phase.load(Ordering::Relaxed) == IDLE;
+            let since = self.phase_since.load(Ordering::Relaxed).max(from);
+            let quiet = Duration::from_millis(self.now().saturating_sub(since));
+            if is_idle && quiet >= time {
+                return;
+            }
+            tokio::time::sleep(time / 5).await;
+        }
+    }
+
     pub(super) fn judge(&self, limits: &Limits) -> Judgement {
         let now = self.now();
         let overdue = |since: u64, limit: Duration| {
@@ -320,6 +336,35 @@ mod tests {
         assert_eq!(clock.judge(&limits()), Judgement::Drop);
         clock.flushed();
         assert_eq!(clock.judge(&limits()), Judgement::Fine);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_quiet_when_no_request_has_been_under_way_for_a_while() {
+        const WHILE: Duration = Duration::from_millis(250);
+        let clock = ConnectionClock::start();
+        clock.read(None);
+        let answer = clock.request_began();
+        let began = Instant::now();
+        let answering = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            drop(answer);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            drop(clock.request_began());
+        };
+        tokio::join!(clock.quiet_for(WHILE), answering);
+        let waited = began.elapsed();
+        let least = Duration::from_millis(3450);
+        assert!(waited >= least && waited < least + WHILE, "{waited:?}");
+
+        // However long it has been idle before, a request may have been sent just now.
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let began = Instant::now();
+        clock.quiet_for(WHILE).await;
+        assert!(began.elapsed() >= WHILE);
+        clock.speaks_h2();
+        let began = Instant::now();
+        clock.quiet_for(WHILE).await;
+        assert!(began.elapsed().is_zero());
     }
 
     #[tokio::test(start_paused = true)]

@@ -37,6 +37,9 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a caller who has connected when the process began to drain has for its first byte.
 const FIRST_BYTES: Duration = Duration::from_secs(1);
 
+/// While the process ends, a connection on which no request has begun for this long has none on the way.
+const LAST_CALL: Duration = Duration::from_millis(250);
+
 /// Streams that one HTTP/2 caller may have open at once.
 const H2_STREAMS: u32 = 256;
 
@@ -183,6 +186,16 @@ impl LimitTo for &mut BytesMut {
     }
 }
 
+/// Waits for the moment in which the process ends and the caller of this connection is not about to ask again. One whose
+/// answer had begun before could not be told that it is the last, and may have its next request on the way already.
+async fn last_call(clock: &ConnectionClock, lifecycle: &Lifecycle) {
+    lifecycle.reached(Stage::Draining).await;
+    tokio::select! {
+        () = clock.quiet_for(LAST_CALL) => {}
+        () = lifecycle.reached(Stage::Ending) => {}
+    }
+}
+
 async fn drive<C, T>(
     connection: C,
     retire: fn(Pin<&mut C>),
@@ -193,7 +206,7 @@ async fn drive<C, T>(
     C: Future<Output = T>,
 {
     let mut connection = pin!(connection);
-    let mut draining = pin!(lifecycle.reached(Stage::Draining));
+    let mut leaving = pin!(last_call(clock, lifecycle));
     let mut ending = pin!(lifecycle.reached(Stage::Ending));
     let (mut retired, mut told) = (false, false);
     let mut looks = tokio::time::interval(limits.look_every());
@@ -205,7 +218,7 @@ async fn drive<C, T>(
             // Errors here are the peer's (a reset, bytes that are not HTTP): hyper has answered what
             // could be answered, and a log line for each would let any peer fill the disk.
             _ = connection.as_mut() => return,
-            () = draining.as_mut(), if !retired => {
+            () = leaving.as_mut(), if !retired => {
                 retired = true;
                 retire(connection.as_mut());
             }

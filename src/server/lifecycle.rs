@@ -38,6 +38,8 @@ pub struct Lifecycle {
     stage: Arc<watch::Sender<Stage>>,
     /// The same as `Stage::Ending`, readable without a lock for every chunk of every stream.
     ending: Arc<AtomicBool>,
+    /// Any stage but the first, likewise.
+    leaving: Arc<AtomicBool>,
     /// Set once the process is told to stop.
     stop: Arc<OnceLock<Stop>>,
 }
@@ -54,6 +56,7 @@ impl Default for Lifecycle {
         Self {
             stage: Arc::new(watch::Sender::new(Stage::Running)),
             ending: Arc::default(),
+            leaving: Arc::default(),
             stop: Arc::default(),
         }
     }
@@ -65,6 +68,9 @@ impl Lifecycle {
         // First, so that whoever is woken by the stage below finds it set.
         if stage == Stage::Ending {
             self.ending.store(true, Ordering::Release);
+        }
+        if stage > Stage::Running {
+            self.leaving.store(true, Ordering::Release);
         }
         self.stage.send_if_modified(|now| {
             let forward = *now < stage;
@@ -82,10 +88,10 @@ impl Lifecycle {
         self.advance(Stage::Settling);
     }
 
-    /// Whether the process was told to stop.
+    /// Whether the process is on its way to its end.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.stop.get().is_some()
+        self.leaving.load(Ordering::Acquire)
     }
 
     /// How long a request that arrived at `arrived` may be made to wait, where its rules allow `patience`:

@@ -110,6 +110,11 @@ impl Adder {
         self.registered("counter", 1, IntCounter::new(name, help)?)
     }
 
+    /// A counter that was made elsewhere.
+    pub(super) fn own_counter(&self, made: IntCounter) -> prometheus::Result<IntCounter> {
+        self.registered("counter", 1, made)
+    }
+
     pub(super) fn float_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
         self.registered("gauge", 1, Gauge::new(name, help)?)
     }

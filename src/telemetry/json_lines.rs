@@ -8,7 +8,6 @@
 use std::{
     cell::RefCell,
     fmt::{self, Write as _},
-    io::Write as _,
 };
 
 use tracing::{
@@ -24,6 +23,8 @@ use tracing_subscriber::{
     layer::Context,
 };
 
+use super::log_queue::LogQueue;
+
 /// A line longer than this gives its memory back.
 const KEPT: usize = 16 * 1024;
 
@@ -31,17 +32,16 @@ thread_local! {
     static LINE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Writes events to standard error: `timestamp`, `level`, the event's own fields, `target`.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct JsonLines;
+/// Writes events as lines: `timestamp`, `level`, the event's own fields, `target`.
+#[derive(Clone, Debug)]
+pub(super) struct JsonLines(pub(super) LogQueue);
 
 impl<S: Subscriber> Layer<S> for JsonLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         LINE.with_borrow_mut(|line| {
             line.clear();
             write_line(line, event);
-            // There is nobody to tell that the log cannot be written.
-            let _ = std::io::stderr().lock().write_all(line.as_bytes());
+            self.0.push(line.as_bytes());
             line.shrink_to(KEPT);
         });
     }

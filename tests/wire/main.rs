@@ -36,8 +36,13 @@ mod readers;
 mod reload;
 mod reply;
 mod retry;
+mod rolling;
+#[cfg(feature = "otlp")]
+mod secrets;
+mod series;
 mod stop;
 mod stream;
+mod stuck_log;
 mod tls;
 #[cfg(feature = "otlp")]
 mod traces;

@@ -314,3 +314,38 @@ async fn a_hangup_reads_the_configuration_again() {
     assert_eq!(process.ended().await.code(), Some(0));
     assert_eq!(lab.stats().requests, 0);
 }
+
+#[tokio::test]
+async fn a_broken_file_costs_one_line_one_count_and_nobody_anything() {
+    let lab = lab();
+    let good = yaml(&lab.url(), "");
+    let mut process = Process::start(&good).await;
+    let mut streaming = Caller::connect(process.addr).await;
+    let long = Tongue::Chat
+        .stream()
+        .header("x-lab-fault", "ok;interval=50ms;words=60");
+    streaming.send(long.bytes()).await;
+    streaming.wire.through(b"\"content\"").await;
+    process.folder.write("surgetank.yaml", "routes: [ {");
+    until("it says what is wrong", || {
+        process.said("cannot be used").is_some()
+    })
+    .await;
+    // Under the old rules: who streams, and who comes now.
+    let whole = streaming.wire.through(Tongue::Chat.terminator().as_bytes());
+    assert!(!text(&whole.await).contains(Tongue::Chat.error_mark()));
+    let mut caller = Caller::connect(process.addr).await;
+    assert_eq!(caller.call(&Tongue::Chat.plain()).await.status, 200);
+    let failures = "surgetank_config_reloads_total{result=\"failure\"}";
+    assert_eq!(process.metric(failures).await, Some(1.0));
+    let lines = process.log();
+    let told = lines.iter().filter(|line| line.contains("cannot be used"));
+    assert_eq!(told.count(), 1, "{lines:#?}");
+    process.folder.write("surgetank.yaml", &good);
+    until("it is in force", || {
+        process.said("read again and is in force").is_some()
+    })
+    .await;
+    process.signal("TERM").await;
+    assert_eq!(process.ended().await.code(), Some(0));
+}

@@ -121,3 +121,30 @@ fn every_reference_leads_somewhere() {
     let schema = Config::json_schema();
     walk(&schema, &schema);
 }
+
+/// Helm holds the `config` of the chart's values to this schema; `tests/run helm` holds the rest of that file to the chart.
+#[test]
+fn the_chart_has_the_same_schema() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/deploy/helm/surgetank/values.schema.json"
+    );
+    let text = std::fs::read_to_string(path).expect("the chart is there");
+    let mut values: Value = serde_json::from_str(&text).expect("JSON");
+    let mut config = Config::json_schema();
+    let fields = config.as_object_mut().expect("an object");
+    for of_a_whole_document in ["$schema", "title"] {
+        fields.remove(of_a_whole_document);
+    }
+    // At the top, where its references look for them.
+    values["$defs"] = fields.remove("$defs").expect("definitions");
+    values["properties"]["config"] = config;
+    let current = serde_json::to_string_pretty(&values).expect("JSON") + "\n";
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, current).expect("it can be written");
+    } else if text != current {
+        panic!(
+            "values.schema.json is not up to date: UPDATE_DOCS=1 cargo test --lib the_chart_has"
+        );
+    }
+}

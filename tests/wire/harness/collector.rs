@@ -48,6 +48,12 @@ impl Collector {
         format!("telemetry: {{ log: json, otlp: '{}'{more} }}", self.url)
     }
 
+    /// Everything that has come, as it came.
+    pub(crate) fn raw(&self) -> Vec<u8> {
+        let bodies = self.serving.seen().into_iter().map(|seen| seen.body);
+        bodies.collect::<Vec<_>>().concat()
+    }
+
     /// The spans that have come.
     pub(crate) fn spans(&self) -> Vec<Span> {
         let mut spans = Vec::new();

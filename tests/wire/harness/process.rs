@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
+    sync::watch,
 };
 
 use super::{Answer, Caller, Folder, Request, soon, until};
@@ -21,6 +22,7 @@ pub(crate) struct Process {
     pub(crate) addr: SocketAddr,
     pub(crate) admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    is_read: watch::Sender<bool>,
 }
 
 impl Process {
@@ -72,11 +74,14 @@ impl Process {
             .expect("the program is built with its tests");
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = child.stderr.take().expect("piped");
+        let (is_read, mut may_read) = watch::channel(true);
         tokio::spawn({
             let log = log.clone();
             async move {
                 let mut lines = BufReader::new(stderr).lines();
-                while let Ok(Some(line)) = lines.next_line().await {
+                while may_read.wait_for(|may| *may).await.is_ok()
+                    && let Ok(Some(line)) = lines.next_line().await
+                {
                     log.lock()
                         .expect("no test panics while it reads")
                         .push(line);
@@ -89,6 +94,7 @@ impl Process {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             log,
+            is_read,
         };
         let mut ready = None;
         until("it says that it is ready", || {
@@ -104,6 +110,16 @@ impl Process {
         };
         (process.addr, process.admin) = (addr("listen"), addr("admin"));
         process
+    }
+
+    /// Whether anybody takes what it writes to its log.
+    pub(crate) fn reads_its_log(&self, reads: bool) {
+        self.is_read.send_replace(reads);
+    }
+
+    /// Its number, while it runs.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
     }
 
     pub(crate) fn log(&self) -> Vec<String> {
@@ -128,7 +144,7 @@ impl Process {
 
     /// Sends a signal by its name, as `kill` knows it.
     pub(crate) async fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("it runs");
+        let pid = self.pid();
         let kill = format!("kill -{name} {pid}");
         let status = Command::new("sh").arg("-c").arg(kill).status().await;
         assert!(status.expect("a shell").success(), "{name}");
