@@ -4,8 +4,8 @@
     dashboard.py           prints it
     UPDATE_DOCS=1 tests/run grafana      writes the file anew
 
-Four rows, in the order in which somebody on call asks: do callers get what they ask for, what do the upstreams say, what do
-the lanes do about it, how is the process itself.
+Five rows, in the order in which somebody on call asks: do callers get what they ask for, what do the upstreams say, what do
+the lanes do about it, what is left for later, how is the process itself.
 """
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, timeseries
@@ -140,6 +140,25 @@ def lanes(board):
     )
 
 
+def queue(board):
+    return (
+        board.with_row(dashboard.Row("Queued requests"))
+        .with_panel(chart("In the queue", "By state; those done, failed and uncertain wait to be read.", "short",
+                          ("sum by (state) (surgetank_queued_requests{})", "{{state}}"), stacked=True))
+        .with_panel(chart("Kept, or why not", "Requests that were to be queued.", "reqps",
+                          (f"sum by (result) (rate(surgetank_queued_total{{}}{RATE}))", "{{result}}"), stacked=True))
+        .with_panel(chart("Tries", "How tries of queued requests end.", "reqps",
+                          (f"sum by (end) (rate(surgetank_queued_tries_total{{}}{RATE}))", "{{end}}"), stacked=True))
+        .with_panel(chart("Age and wait", "Of the oldest that has not ended; and from queueing to the end.", "s",
+                          ("max(surgetank_queued_oldest_seconds{})", "oldest"),
+                          (f"histogram_quantile(0.95, sum by (le) (rate(surgetank_queued_wait_seconds_bucket{{}}{RATE})))", "wait p95")))
+        .with_panel(chart("Size", "Of queued requests and their answers.", "bytes",
+                          ("sum by (instance) (surgetank_queued_bytes{})", "{{instance}}")))
+        .with_panel(chart("Storage works", "1 while it does.", "short",
+                          ("min by (instance) (surgetank_queued_up{})", "{{instance}}")))
+    )
+
+
 def process(board):
     return (
         board.with_row(dashboard.Row("surgetank itself"))
@@ -177,7 +196,7 @@ def build():
         .with_variable(variable("job", "Job", "surgetank_build_info"))
         .with_variable(variable("instance", "Instance", 'surgetank_build_info{job=~"$job"}'))
     )
-    return process(lanes(upstreams(callers(board)))).build()
+    return process(queue(lanes(upstreams(callers(board))))).build()
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ PROXIES = {
     "bare": "surgetank.bare.yaml",
     "limited": "surgetank.limits.yaml",
     "hurried": "surgetank.hurried.yaml",
+    # The second is for what never succeeds: its breaker must not hold the first one's up.
     "queued": "surgetank.queue.yaml",
+    "queued_down": "surgetank.queue.yaml",
 }
 
 READY_WITHIN = 15.0
@@ -96,14 +98,14 @@ def start_all(stack: ExitStack, logs: Path) -> dict[str, str]:
     until(partial(answers, f"http://{lab}/_lab/stats"), log, process)
 
     addresses = {"lab": f"http://{lab}"}
-    for left_over in logs.glob("queue.db*"):
+    for left_over in logs.glob("*.db*"):
         left_over.unlink()
-    shared = {"LAB_URL": addresses["lab"], "LAB_KEY": "sk-test-configured", "QUEUE_FILE": str(logs / "queue.db")}
+    shared = {"LAB_URL": addresses["lab"], "LAB_KEY": "sk-test-configured"}
     for name, config in PROXIES.items():
         listen, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
         flags = ("--config", str(HERE / config), "--listen", listen, "--admin", admin)
         log = logs / f"{name}.log"
-        process = start(stack, log, "run", *flags, SURGETANK_LOG="debug", **shared)
+        process = start(stack, log, "run", *flags, SURGETANK_LOG="debug", QUEUE_FILE=str(logs / f"{name}.db"), **shared)
         until(partial(healthy, admin), log, process)
         addresses |= {name: f"http://{listen}", f"{name}_admin": f"http://{admin}"}
     return addresses

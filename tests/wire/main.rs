@@ -28,6 +28,7 @@ mod late;
 mod life;
 mod limits;
 mod many;
+mod outage;
 mod page;
 mod preamble;
 mod queue;

@@ -11,7 +11,7 @@ use tower::ServiceExt as _;
 
 use super::{
     BeginLayer, Tools,
-    again::{Failed, Next, Terms, next},
+    ending::{Came, Entry, INSIST_EVERY},
 };
 use crate::{
     app,
@@ -24,18 +24,19 @@ use crate::{
     lane::Priority,
     limit::identity::UserKey,
     payload::Payload,
-    queue::{QueueRules, message, seal::Part},
+    queue::{
+        QueueRules, message,
+        seal::{Part, Unreadable},
+    },
     retry::triage::Class,
     route::Route,
-    store::jobs::{End, JobId, Millis, StoreError, Stored, Taken},
+    server::Stage,
+    store::jobs::{JobId, Millis, Taken},
     telemetry::Outcome,
 };
 
 /// When an entry is looked at again that this configuration cannot carry out.
 const UNUSABLE: Duration = Duration::from_secs(60);
-
-/// When the store is asked again for what it must not miss.
-const INSIST_EVERY: Duration = Duration::from_secs(1);
 
 /// What became of an entry that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +76,9 @@ pub(super) async fn carry(tools: Arc<Tools>, taken: Taken) -> Carried {
         rules: &rules,
     };
     match came {
+        // Whatever went wrong before that, nothing was sent.
         Some(Came::Unsent(wait)) if !begin.is_begun() => tools.give_back(id, wait).await,
+        Some(_) if !begin.is_begun() => tools.give_back(id, INSIST_EVERY).await,
         Some(came) => {
             tools.finish(&entry, came).await;
             Carried::Tried
@@ -84,35 +87,10 @@ pub(super) async fn carry(tools: Arc<Tools>, taken: Taken) -> Carried {
     }
 }
 
-/// An entry that was begun.
-struct Entry<'a> {
-    id: JobId,
-    attempts: u32,
-    queued: Millis,
-    call: &'a Call,
-    rules: &'a QueueRules,
-}
-
-/// What a try came to.
-enum Came {
-    /// An answer to be kept.
-    Answer(http::response::Parts, Bytes),
-    /// Nothing was sent; it is worth another look after this.
-    Unsent(Duration),
-    /// No answer.
-    Failed {
-        note: String,
-        may_have_run: bool,
-        answered: bool,
-    },
-    /// An answer that cannot be kept.
-    TooLarge,
-}
-
 impl Tools {
     /// The request as it was.
     fn call(&self, taken: Taken, queue: &QueueRules) -> Result<Call, Unusable> {
-        let unreadable = |error: crate::queue::seal::Unreadable| Unusable(error.to_string());
+        let unreadable = |error: Unreadable| Unusable(error.to_string());
         let head = queue
             .keys
             .open(taken.id, Part::RequestHead, taken.head)
@@ -199,6 +177,8 @@ impl Tools {
         let came = tokio::select! {
             came = AssertUnwindSafe(trying).catch_unwind() => Some(came),
             () = cancelled.notified() => None,
+            // Who waits for a turn need not hold the process up.
+            () = self.stopped_before(begin) => Some(Ok(Came::Unsent(Duration::ZERO))),
         };
         self.queue.carried().remove(&id);
         came.map(|came| {
@@ -214,125 +194,18 @@ impl Tools {
         })
     }
 
-    /// Writes down how a try ended.
-    async fn finish(&self, entry: &Entry<'_>, came: Came) {
-        let now = Millis::now();
-        let expires = now.after(entry.rules.settings.keep);
-        let given_up = |note: &str, may_have_run| {
-            let note = note.to_owned();
-            if may_have_run {
-                (End::Uncertain { note, expires }, "uncertain")
-            } else {
-                (End::Failed { note, expires }, "failed")
-            }
-        };
-        let (end, outcome) = match came {
-            Came::Answer(parts, body) => {
-                let (id, keys) = (entry.id, &entry.rules.keys);
-                let head = keys.seal(id, Part::AnswerHead, &message::answer_head(&parts));
-                let body = keys.seal(id, Part::AnswerBody, &body);
-                (
-                    End::Done {
-                        head,
-                        body,
-                        expires,
-                    },
-                    "done",
-                )
-            }
-            Came::TooLarge => given_up("its answer is larger than `replay.per_request`", false),
-            Came::Unsent(_) => given_up("it could not be begun", false),
-            Came::Failed {
-                note,
-                may_have_run,
-                answered,
-            } => match self.next(entry, may_have_run, answered) {
-                Next::Again(wait) => {
-                    let due = now.after(wait);
-                    let uncertain = may_have_run;
-                    (End::Again { due, uncertain }, "again")
-                }
-                Next::GiveUp => given_up(&note, false),
-                Next::Unsure => given_up(&note, true),
-            },
-        };
-        let id = entry.id;
-        let is_kept = self
-            .insist(|| self.queue.store().end(id, end.clone(), now))
-            .await;
-        if is_kept == Some(true) {
-            self.tell(entry, outcome);
+    /// Waits for the stop of the process; for ever, once the entry is begun.
+    async fn stopped_before(&self, begin: &BeginLayer) {
+        self.shared.lifecycle.reached(Stage::Settling).await;
+        if begin.is_begun() {
+            std::future::pending::<()>().await;
         }
-    }
-
-    fn next(&self, entry: &Entry<'_>, may_have_run: bool, answered: bool) -> Next {
-        let call = entry.call;
-        let lane = self.shared.lanes.of(call, &call.route.upstream);
-        let failed = Failed {
-            attempts: entry.attempts,
-            may_have_run,
-            answered,
-            closed_for: lane.snapshot().closed_for,
-        };
-        let settings = &entry.rules.settings;
-        let terms = Terms {
-            max_attempts: settings.max_attempts,
-            base: settings.retry_base,
-            cap: settings.retry_cap,
-            post: call.route.retry.post,
-        };
-        next(&failed, &terms, rand::random())
-    }
-
-    fn tell(&self, entry: &Entry<'_>, outcome: &'static str) {
-        let call = entry.call;
-        self.queue.ended(call.route.name(), outcome, entry.queued);
-        let (used, upstream, status) = {
-            let journal = call.journal();
-            (
-                journal.used,
-                journal.upstream.clone(),
-                journal.upstream_status,
-            )
-        };
-        let model = upstream
-            .as_ref()
-            .and_then(|upstream| upstream.model.as_deref());
-        if let Some(used) = used {
-            let metrics = &self.shared.metrics;
-            let model = metrics.models.label(model.or(call.ask.model.as_deref()));
-            metrics.used(call.route.name(), model, &used);
-        }
-        tracing::info!(
-            queue_id = %entry.id,
-            request_id = call.id.as_str(),
-            route = call.route.name(),
-            upstream = upstream.as_ref().map(|upstream| upstream.name.as_ref()),
-            upstream_status = status,
-            outcome,
-            attempts = entry.attempts,
-            queued_ms = u64::try_from(Millis::now().since(entry.queued).as_millis()).unwrap_or(u64::MAX),
-            "a queued request was tried"
-        );
     }
 
     async fn give_back(&self, id: JobId, wait: Duration) -> Carried {
         let due = Millis::now().after(wait);
         self.insist(|| self.queue.store().give_back(id, due)).await;
         Carried::Back
-    }
-
-    /// Asks the store until it has done it: what was acknowledged must not get lost because a disk was full for a moment.
-    /// The process may end meanwhile; then the entry is found as it was.
-    async fn insist<T>(&self, ask: impl Fn() -> Stored<T>) -> Option<T> {
-        loop {
-            match ask().await {
-                Ok(done) => return Some(done),
-                Err(StoreError::Full(_) | StoreError::Busy | StoreError::Down(_)) => {
-                    tokio::time::sleep(INSIST_EVERY).await;
-                }
-            }
-        }
     }
 }
 

@@ -11,6 +11,7 @@
 mod again;
 mod begin;
 mod carry;
+mod ending;
 
 use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -37,7 +38,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often what has expired is ended.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// After an entry that could not be sent, nothing is taken for so long: the next would meet the same shut door.
+/// When none of as many entries as may be under way could be sent, nothing is taken for so long: the next would meet the
+/// same shut doors.
 const REST: Duration = Duration::from_millis(500);
 
 /// What carrying an entry out takes.
@@ -118,6 +120,8 @@ struct Loop {
     tasks: JoinSet<Carried>,
     count: watch::Sender<usize>,
     pace: Pace,
+    /// Entries in a row that came back unsent.
+    unsent: usize,
     /// Nothing is taken before.
     rest: Instant,
     sweep: Instant,
@@ -135,6 +139,7 @@ impl Loop {
             tasks: JoinSet::new(),
             count,
             pace: Pace { next: now },
+            unsent: 0,
             rest: now,
             sweep: now,
             routes: Vec::new(),
@@ -172,7 +177,13 @@ impl Loop {
     }
 
     fn came_back(&mut self, carried: &Result<Carried, tokio::task::JoinError>) {
-        if matches!(carried, Ok(Carried::Back)) {
+        if !matches!(carried, Ok(Carried::Back)) {
+            self.unsent = 0;
+            return;
+        }
+        self.unsent += 1;
+        if self.unsent >= self.tools.queue.rules().settings.concurrency {
+            self.unsent = 0;
             self.rest = Instant::now() + REST;
         }
     }

@@ -47,7 +47,7 @@ eachCall("a queued request is an answer and leads to the real one", { kind: "tex
 });
 
 eachCall("structured output gets a refusal", { kind: "object" }, async (client, call) => {
-  const seen = await makeCall(client, call, forever("503"), queued);
+  const seen = await makeCall(client, call, forever("503"), { at: "queued_down", account });
   note("8_queue", client, call, "503, queued by its chain", seen);
 
   assert.ifError(seen.error);
@@ -57,7 +57,7 @@ eachCall("structured output gets a refusal", { kind: "object" }, async (client, 
 }, official);
 
 eachCall("an outage is queued", { kind: "text" }, async (client, call) => {
-  const seen = await makeCall(client, call, forever("503"), queued);
+  const seen = await makeCall(client, call, forever("503"), { at: "queued_down", account });
   note("8_queue", client, call, "503, queued by its chain", seen);
 
   assert.ifError(seen.error);

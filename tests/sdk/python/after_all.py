@@ -11,7 +11,7 @@ from call import STACK
 from lab import Lab
 from table import PROMPT
 
-PROXIES = ["proxy", "spent", "bare", "limited", "hurried", "queued"]
+PROXIES = ["proxy", "spent", "bare", "limited", "hurried", "queued", "queued_down"]
 
 
 @pytest.mark.parametrize("proxy", PROXIES)

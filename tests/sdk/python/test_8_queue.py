@@ -50,7 +50,7 @@ def test_a_queued_request_is_an_answer_and_leads_to_the_real_one(client: Client,
 
 @calls(kind="object")
 def test_structured_output_gets_a_refusal(client: Client, call: Call, note) -> None:
-    seen = make_call(client, call, forever("503"), at="queued", account=ACCOUNT)
+    seen = make_call(client, call, forever("503"), at="queued_down", account=ACCOUNT)
     note(client, call, "503, queued by its chain", seen)
 
     assert seen.error is None
@@ -61,7 +61,7 @@ def test_structured_output_gets_a_refusal(client: Client, call: Call, note) -> N
 
 @calls(kind="text")
 def test_an_outage_is_queued(client: Client, call: Call, note) -> None:
-    seen = make_call(client, call, forever("503"), at="queued", account=ACCOUNT)
+    seen = make_call(client, call, forever("503"), at="queued_down", account=ACCOUNT)
     note(client, call, "503, queued by its chain", seen)
 
     assert seen.error is None

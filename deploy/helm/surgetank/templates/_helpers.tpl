@@ -115,6 +115,9 @@ volumeMounts:
     mountPath: /run/secrets/surgetank
     readOnly: true
   {{- end }}
+  {{- with .Values.volumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
 
 {{/* For an application: an entry of initContainers. It starts before the application and stops after it. */}}
@@ -133,6 +136,9 @@ volumeMounts:
   secret:
     secretName: {{ .Values.secretName }}
     defaultMode: 0440
+{{- end }}
+{{- with .Values.volumes }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 
