@@ -10,6 +10,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Version, uri::PathAndQuer
 use tokio::time::Instant;
 
 use crate::{
+    config::{OnBroken, OnTruncated},
     deadline::Deadline,
     dialect::{Ask, Dialect, Endpoint, Reading, Usage, Vendor},
     lane::{Lane, Priority, RetryRight, Waits},
@@ -304,6 +305,8 @@ pub struct Attempt {
 
 /// A request of ours on behalf of a caller who has an answer already, or a part of one.
 pub struct Sequel {
+    /// Where it goes, if not where the caller's request went; then it is a `GET`.
+    pub target: Option<PathAndQuery>,
     /// Its body; every field of the caller's message goes with it but the length.
     pub body: Bytes,
     /// Retries that it may have.
@@ -314,9 +317,10 @@ pub struct Sequel {
 impl std::fmt::Debug for Sequel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sequel")
+            .field("elsewhere", &self.target.is_some())
             .field("len", &self.body.len())
             .field("retries", &self.retries)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -424,6 +428,20 @@ impl Call {
                 _ => Some(self.route.policy.stream.keepalive),
             },
         }
+    }
+
+    /// Whether a stream that answers it may be followed by another as its rest (`answers::joined`).
+    #[must_use]
+    pub fn continues(&self) -> bool {
+        let answers = &self.route.policy.answers;
+        let wants = answers.on_truncated == OnTruncated::Continue
+            || answers.on_broken == OnBroken::Continue;
+        wants
+            && self.method == Method::POST
+            && matches!(
+                self.dialect.endpoint(),
+                Endpoint::Messages | Endpoint::ChatCompletions | Endpoint::Responses
+            )
     }
 
     /// An attempt is about to be sent.

@@ -175,6 +175,10 @@ def process(board):
                           ('sum by (instance) (increase(surgetank_config_reloads_total{,result="failure"}[$__rate_interval]))', "refused configurations {{instance}}"),
                           ("sum by (instance) (increase(surgetank_log_lines_dropped_total{}[$__rate_interval]))", "dropped log lines {{instance}}"),
                           ("sum by (operation, reason) (increase(surgetank_store_errors_total{}[$__rate_interval]))", "store {{operation}} {{reason}}")))
+        .with_panel(chart("Shared store", "Until it answers, by what it was asked.", "s",
+                          (f"histogram_quantile(0.95, sum by (le, operation) (rate(surgetank_store_seconds_bucket{{}}{RATE})))", "{{operation}} p95")))
+        .with_panel(chart("Shared store connected", "1 while it answers in time; 0 without one.", "short",
+                          ("min by (instance) (surgetank_store_up{})", "{{instance}}")))
         .with_panel(chart("Versions", "How many instances run which.", "short",
                           ("count by (version) (surgetank_build_info{})", "{{version}}"), stacked=True))
     )

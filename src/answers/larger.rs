@@ -169,7 +169,11 @@ impl AnswersLayer {
 fn sequel(call: &Call, limit: u64) -> Option<Sequel> {
     let (bytes, span) = (call.payload.bytes()?, call.ask.max_output_span.clone()?);
     let body = ask::replace_number(&bytes, span, limit)?.into();
-    Some(Sequel { body, retries: 0 })
+    Some(Sequel {
+        target: None,
+        body,
+        retries: 0,
+    })
 }
 
 /// The second answer, if it is one that may take the first one's place: here as a whole, and not stopped

@@ -7,6 +7,7 @@
 //! The layer stands outside retry, because what it asks for in addition is a request like any other:
 //! it waits for its turn, is judged, and holds nothing while it waits.
 
+mod joined;
 mod larger;
 mod unwrap;
 
@@ -98,17 +99,16 @@ impl AnswersLayer {
             began: Instant::now(),
         };
         let mut answer = inner.clone().oneshot(attempt).await?;
-        if answer.verdict.class != Class::Served {
-            return Ok(answer);
+        if answer.verdict.class == Class::Served {
+            let policy = &call.route.policy.answers;
+            if policy.on_truncated == OnTruncated::RetryLarger {
+                answer = self.or_larger(inner.clone(), &call, &source, answer).await;
+            }
+            if policy.unwrap_json && unwrap::unwrap(&call, &mut answer).is_some() {
+                let labels = [call.route.name()];
+                self.metrics.unwrapped.with_label_values(&labels).inc();
+            }
         }
-        let policy = &call.route.policy.answers;
-        if policy.on_truncated == OnTruncated::RetryLarger {
-            answer = self.or_larger(inner, &call, &source, answer).await;
-        }
-        if policy.unwrap_json && unwrap::unwrap(&call, &mut answer).is_some() {
-            let labels = [call.route.name()];
-            self.metrics.unwrapped.with_label_values(&labels).inc();
-        }
-        Ok(answer)
+        Ok(self.or_joined(inner, &call, source, answer))
     }
 }

@@ -139,6 +139,14 @@ fn one_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Err
 pub struct Answers {
     /// What happens to an answer that was cut by its token limit.
     pub on_truncated: OnTruncated,
+    /// What happens to a stream that breaks after its beginning has left.
+    pub on_broken: OnBroken,
+    /// How a model is asked to go on with an answer.
+    pub continue_by: ContinueBy,
+    /// How often one answer is continued at most.
+    #[serde(deserialize_with = "at_least_one")]
+    #[schemars(range(min = 1))]
+    pub max_continuations: u32,
     /// The highest token limit that `retry_larger` asks for.
     #[serde(deserialize_with = "at_least_one")]
     #[schemars(range(min = 1))]
@@ -153,6 +161,9 @@ impl Default for Answers {
     fn default() -> Self {
         Self {
             on_truncated: OnTruncated::Mark,
+            on_broken: OnBroken::Fail,
+            continue_by: ContinueBy::Message,
+            max_continuations: 2,
             largest_output: 16384,
             unwrap_json: false,
             read_compressed: true,
@@ -169,10 +180,32 @@ pub enum OnTruncated {
     Mark,
     /// It is asked for once more with a higher limit, unless it is a stream.
     RetryLarger,
-    /// Its continuation is asked for and joined to it.
+    /// The rest of a stream of text is asked for and joined to it; every such request is billed, prompt and all.
     Continue,
     /// It is passed on without a mark.
     Ignore,
+}
+
+/// What happens to a stream that breaks after its beginning has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBroken {
+    /// Its caller is told so by an error in it.
+    #[default]
+    Fail,
+    /// Its rest is asked for and joined to it, if it is text; otherwise it fails.
+    Continue,
+}
+
+/// How a model is asked to go on with an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ContinueBy {
+    /// A message of the user says so. Every model takes that.
+    #[default]
+    Message,
+    /// The answer so far is put into its mouth. Only for models of Anthropic that take a prefill: 4.5 and older.
+    Prefill,
 }
 
 #[cfg(test)]

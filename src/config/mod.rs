@@ -46,7 +46,9 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-pub use self::answers::{Answers, NoticeAfter, NoticeAfterError, OnTruncated, Stream};
+pub use self::answers::{
+    Answers, ContinueBy, NoticeAfter, NoticeAfterError, OnBroken, OnTruncated, Stream,
+};
 pub use self::auth::{Auth, TOKEN_HEADER, TokenError, read_tokens};
 pub use self::base_url::{BaseUrl, BaseUrlError};
 pub use self::classes::{Class, ClassMatch, Classes, UserPattern, UserPatternError};

@@ -9,16 +9,10 @@ use super::tree::{Kind, Node};
 
 /// Every setting without effect. `*` stands for any name or item; a setting with a value of `unless` (which may end with
 /// any text for `*`) asks for nothing.
-pub(super) const WITHOUT_EFFECT: [Unbuilt; 2] = [
-    Unbuilt {
-        key: "answers.on_truncated",
-        unless: "mark|ignore|retry_larger",
-    },
-    Unbuilt {
-        key: "store.url",
-        unless: "sqlite:*",
-    },
-];
+pub(super) const WITHOUT_EFFECT: [Unbuilt; 1] = [Unbuilt {
+    key: "store.url",
+    unless: "sqlite:*",
+}];
 
 pub(super) struct Unbuilt {
     key: &'static str,

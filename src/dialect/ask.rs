@@ -56,6 +56,8 @@ pub struct Ask {
     /// `conversation`, a container, a thread) or leaves some there (`background`).
     /// An answer that the vendor does not know would break the next call.
     pub chained: bool,
+    /// The run goes on at the vendor whether anybody listens or not (`background` of Responses).
+    pub background: bool,
     /// `safety_identifier`, of 1 to [`MAX_USER_LEN`] bytes.
     pub safety_identifier: Option<Private>,
     /// `user`, of 1 to [`MAX_USER_LEN`] bytes.
@@ -206,6 +208,8 @@ impl Ask {
             include_usage: json::is_true(stream_options.include_usage),
             structured: fields.structured(),
             chained: fields.is_chained(dialect),
+            background: dialect.endpoint() == Endpoint::Responses
+                && json::is_true(fields.background),
             safety_identifier: private(fields.safety_identifier),
             user: private(fields.user),
             metadata_user_id: private(metadata.user_id),

@@ -25,6 +25,7 @@
 
 pub mod answer;
 pub mod ask;
+pub mod continuation;
 mod ending;
 pub mod errors;
 pub mod fence;

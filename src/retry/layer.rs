@@ -199,7 +199,8 @@ impl Course {
             hint: attempted.as_ref().ok().and_then(|answer| answer.hint),
             tries: self.tries,
             attempts_left: call.attempts_left(),
-            replayable: call.payload.is_replayable(),
+            // A sequel has its own body, also after the caller's was let go.
+            replayable: self.sequel.is_some() || call.payload.is_replayable(),
             idempotent: plan::is_idempotent(call.method.as_str()),
             patience_left: call.patience(),
             deadline_left: Some(call.deadline.remaining(Instant::now())),

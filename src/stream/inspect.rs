@@ -57,7 +57,7 @@ pub(super) async fn read_error(headers: &HeaderMap, body: &mut Incoming) -> Insp
 }
 
 /// Whether a message says that it is of this media type.
-pub(super) fn is(headers: &HeaderMap, media_type: &str) -> bool {
+pub(crate) fn is(headers: &HeaderMap, media_type: &str) -> bool {
     let value = headers
         .get(header::CONTENT_TYPE)
         .map(http::HeaderValue::as_bytes)

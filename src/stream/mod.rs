@@ -3,7 +3,7 @@
 
 pub mod coding;
 pub(crate) mod head;
-mod inspect;
+pub(crate) mod inspect;
 pub mod keepalive;
 pub mod late;
 pub mod peek;

@@ -25,13 +25,13 @@ use crate::{
     budget::Reservation,
     call::Call,
     config::OnTruncated,
-    dialect::{ErrorKind, errors},
+    dialect::{Dialect, ErrorKind, errors},
     server::Lifecycle,
     telemetry::ChunkTimes,
 };
 
 /// Says in a stream what the header of this name says of a plain answer.
-const TRUNCATED: &str = "x-surgetank-truncated: true";
+pub(crate) const TRUNCATED: &str = "x-surgetank-truncated: true";
 
 /// What a body gives when it is polled.
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
@@ -62,6 +62,8 @@ pub struct Relay {
     passed: u64,
     /// Whether it may still have to be said that the stream was cut by its token limit.
     may_mark: bool,
+    /// Another stream may follow as its rest: whoever joins them says what is to be said of its end.
+    is_joined: bool,
     patience: Patience,
     last_piece: Instant,
     /// The time between pieces, for the operator.
@@ -109,7 +111,8 @@ impl Relay {
         call: Arc<Call>,
     ) -> Self {
         let now = Instant::now();
-        let may_mark = call.route.policy.answers.on_truncated != OnTruncated::Ignore;
+        let is_joined = call.continues() && watch.as_ref().is_some_and(Watch::is_plain);
+        let may_mark = call.route.policy.answers.on_truncated != OnTruncated::Ignore && !is_joined;
         let keepalive = watch.as_ref().and_then(|_| call.keepalive());
         let first_look = keepalive.unwrap_or(patience.idle).min(patience.idle);
         let timer = Box::pin(tokio::time::sleep_until(
@@ -123,6 +126,7 @@ impl Relay {
             skim: None,
             passed: 0,
             may_mark,
+            is_joined,
             patience,
             last_piece: now,
             gaps: None,
@@ -186,13 +190,8 @@ impl Relay {
             "an answer broke after its first byte had left"
         );
         match &self.watch {
-            Some(watch) if watch.can_take_an_event() => {
-                let frame = errors::frame(
-                    self.call.dialect,
-                    kind_of(&error),
-                    error.for_caller(),
-                    watch.next_sequence(),
-                );
+            Some(watch) if watch.can_take_an_event() && !self.is_joined => {
+                let frame = error_frame(self.call.dialect, &error, watch.next_sequence());
                 self.state = State::Aborting(error);
                 Poll::Ready(Some(Ok(Frame::data(frame))))
             }
@@ -341,6 +340,11 @@ impl Drop for Relay {
             self.call.note_answer(reading);
         }
     }
+}
+
+/// The event that tells a caller why its stream breaks, in a form that every SDK raises.
+pub(crate) fn error_frame(dialect: Dialect, error: &BodyError, sequence: Option<u64>) -> Bytes {
+    errors::frame(dialect, kind_of(error), error.for_caller(), sequence)
 }
 
 /// The kind of error that an SDK shows for a broken stream.

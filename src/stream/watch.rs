@@ -168,6 +168,12 @@ impl Watch {
         self.decoder.is_identity() && self.framer.at_boundary()
     }
 
+    /// Whether it comes in clear text.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.decoder.is_identity()
+    }
+
     /// Whether an `id` may have been among the stream's fields.
     #[must_use]
     pub fn has_ids(&self) -> bool {

@@ -59,7 +59,9 @@ fn listed(family: &str, label: &str) -> Option<Vec<&'static str>> {
     let values = match (family, label) {
         (_, "dialect") => with(Dialect::ALL.map(Dialect::as_str), &["none"]),
         ("surgetank_queue_wait_seconds", "outcome") => with(reasons(), &["sent", "abandoned"]),
-        ("surgetank_larger_total", "outcome") => spelt_out(family, label)?.into(),
+        ("surgetank_larger_total" | "surgetank_continued_total", "outcome") => {
+            spelt_out(family, label)?.into()
+        }
         (_, "outcome") => Outcome::ALL.map(Outcome::as_str).into(),
         (_, "class") | ("surgetank_fallback_total", "cause") => {
             Class::ALL.map(Class::as_str).into()
@@ -90,6 +92,20 @@ const LARGER: &[&str] = &[
     "no_limit",
     "largest",
     "deadline",
+    "memory",
+];
+
+/// What came of going on with a stream.
+const CONTINUED: &[&str] = &[
+    "continued",
+    "failed",
+    "unfit",
+    "content",
+    "empty",
+    "too_long",
+    "prefilled",
+    "unreadable",
+    "spent",
     "memory",
 ];
 
@@ -139,6 +155,8 @@ fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
         ("surgetank_queued_tries_total", "end") => ENDED,
         ("surgetank_queued_webhooks_total", "result") => &["told", "again", "given_up"],
         (_, "direction") => &["up", "down"],
+        ("surgetank_continued_total", "outcome") => CONTINUED,
+        ("surgetank_continued_total", "cause") => &["truncated", "broken"],
         (_, "token") => &["missing", "unknown"],
         (_, "change") => &["gate_closed", "breaker_shut", "recovered"],
         ("surgetank_fallback_total", "kind") => &["upstream", "queue", "reply"],

@@ -83,6 +83,8 @@ pub struct Metrics {
     pub truncated: IntCounterVec,
     /// Answers that were asked for once more with a larger limit, by what came of it.
     pub larger: IntCounterVec,
+    /// Streams that were to be continued, by why and by what came of it.
+    pub continued: IntCounterVec,
     /// Answers whose JSON was taken out of its fence.
     pub unwrapped: IntCounterVec,
     /// What answers cost, as the vendors told.
@@ -225,6 +227,12 @@ impl Metrics {
                 "Truncated answers under `retry_larger`, by what came of it: whole or cut (the larger answer was given), failed, or why \
                  it was not tried.",
                 &["route", "outcome"],
+            )?,
+            continued: add.counters(
+                "surgetank_continued_total",
+                "Streams that were to be continued behind the place where they were truncated or broken, by what came of it: \
+                 continued, failed, or why it was not tried.",
+                &["route", "cause", "outcome"],
             )?,
             unwrapped: add.counters(
                 "surgetank_unwrapped_total",

@@ -7,7 +7,9 @@
 //! gets an `Upgrade` of its own.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, uri::PathAndQuery,
+};
 
 use http_body::Body as _;
 
@@ -77,8 +79,12 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
         None => body,
     };
     let mut request = Request::new(body);
-    *request.method_mut() = call.method.clone();
-    *request.uri_mut() = uri(upstream, &call.target)?;
+    let elsewhere = attempt
+        .sequel
+        .as_ref()
+        .and_then(|sequel| sequel.target.as_ref());
+    *request.method_mut() = elsewhere.map_or_else(|| call.method.clone(), |_| Method::GET);
+    *request.uri_mut() = uri(upstream, elsewhere.unwrap_or(&call.target))?;
     *request.version_mut() = if speaks_http2(call, upstream) {
         Version::HTTP_2
     } else {

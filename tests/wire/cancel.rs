@@ -290,3 +290,134 @@ async fn a_caller_who_leaves_between_two_requests_disturbs_nobody() {
     .await;
     assert_eq!(rig.tank.outcomes("served"), 1);
 }
+
+/// Leaves in the phase that `reach` brings a caller to; the best time of three until `seen`.
+async fn quickest<Reached, Seen>(
+    reach: impl AsyncFn() -> (Caller, Reached),
+    seen: impl AsyncFn(Reached) -> Seen,
+) -> Duration {
+    let mut quickest = Duration::MAX;
+    for leaving in [Leaving::Fin, Leaving::Reset, Leaving::Fin] {
+        let (caller, reached) = reach().await;
+        let left = Instant::now();
+        leaving.leave(caller);
+        seen(reached).await;
+        quickest = quickest.min(left.elapsed());
+    }
+    quickest
+}
+
+#[tokio::test]
+async fn who_leaves_while_it_waits_for_its_turn_is_gone_at_once() {
+    // For the user's own limit, and in the lane behind a closed gate.
+    for (blocks, first) in [
+        (
+            "limits: { per_user: { concurrent: 1, when_exceeded: wait, max_wait: 30s } }",
+            "hang",
+        ),
+        ("", "429;retry-after-ms=20000"),
+    ] {
+        let lab =
+            surgetank::lab::Lab::start(surgetank::lab::LabConfig::default()).expect("a free port");
+        let tank = Recipe::over(&lab.url())
+            .retry_anew("base: 1s, max_retries: 0")
+            .start_with(blocks);
+        // One key, so that both are of one lane.
+        let request = Tongue::Chat
+            .plain()
+            .header("x-surgetank-user", "ann")
+            .script("k", &format!("{first},ok"));
+        let mut holder = tank.caller().await;
+        holder.send(request.bytes()).await;
+        lab.wait_for(|stats| stats.requests == 1, PATIENCE)
+            .await
+            .expect("it is asked");
+        let running = if first == "hang" {
+            1
+        } else {
+            assert_eq!(holder.answer().await.status, 429);
+            0
+        };
+        let in_flight = || tank.count("surgetank_in_flight_requests", &[]);
+        let took = quickest(
+            async || {
+                let mut caller = tank.caller().await;
+                caller.send(request.bytes()).await;
+                until("it waits", || in_flight() == running + 1).await;
+                (caller, ())
+            },
+            async |()| until("it is gone", || in_flight() == running).await,
+        )
+        .await;
+        assert!(took <= AT_ONCE, "{first}: {took:?}");
+        assert_eq!(lab.stats().requests, 1, "{first}: nobody was asked for it");
+        drop(holder);
+        tank.at_rest().await;
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_while_a_retry_is_awaited_is_gone_at_once() {
+    let rig = Rig::with(|recipe| recipe.retry_anew("base: 20s, cap: 20s"));
+    let in_flight = || rig.tank.count("surgetank_in_flight_requests", &[]);
+    let took = quickest(
+        async || {
+            let before = rig.lab.stats().answered;
+            let mut caller = rig.tank.caller().await;
+            caller
+                .send(Tongue::Chat.plain().script("k", "500*").bytes())
+                .await;
+            rig.lab_has("the first attempt", |stats| stats.answered > before)
+                .await;
+            until("it waits", || in_flight() == 1).await;
+            (caller, ())
+        },
+        async |()| until("it is gone", || in_flight() == 0).await,
+    )
+    .await;
+    assert!(took <= AT_ONCE, "{took:?}");
+}
+
+#[tokio::test]
+async fn who_leaves_while_its_upstream_is_connected_to_ends_the_connecting() {
+    // A listener that accepts and never shakes hands: TLS is a part of connecting.
+    let origin = Origin::start().await;
+    let url = origin.url().replace("http://", "https://");
+    let tank = Recipe::over(&url).timeouts("connect: 30s").start();
+    let took = quickest(
+        async || {
+            let mut caller = tank.caller().await;
+            caller.send(Tongue::Chat.plain().bytes()).await;
+            let mut upstream = origin.accept().await;
+            upstream.wire.fill().await; // its first words
+            (caller, upstream)
+        },
+        async |mut upstream| upstream.wire.closed().await,
+    )
+    .await;
+    assert!(took <= AT_ONCE, "{took:?}");
+    tank.at_rest().await;
+}
+
+#[tokio::test]
+async fn who_leaves_in_an_upload_that_passes_ends_it_at_once() {
+    let origin = Origin::start().await;
+    let tank =
+        Recipe::over(&origin.url()).start_with("replay: { per_request: 64KiB, total: 1MiB }");
+    let took = quickest(
+        async || {
+            let mut caller = tank.caller().await;
+            caller
+                .send("POST /v1/files HTTP/1.1\r\nhost: app\r\ncontent-length: 10000000\r\n\r\n")
+                .await;
+            caller.send(vec![b'x'; 500_000]).await;
+            let mut upstream = origin.accept().await;
+            upstream.wire.through(b"\r\n\r\n").await;
+            (caller, upstream)
+        },
+        async |mut upstream| upstream.wire.closed().await,
+    )
+    .await;
+    assert!(took <= AT_ONCE, "{took:?}");
+    tank.at_rest().await;
+}

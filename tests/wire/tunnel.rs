@@ -382,9 +382,7 @@ async fn a_tunnel_lives_as_long_as_something_passes_either_way_and_no_longer() {
         caller.wire.through(b"down").await;
     }
     assert!(began.elapsed() > idle);
-    let silent = Instant::now();
     let (last, end) = caller.wire.rest().await;
-    assert!(silent.elapsed() >= idle);
     assert_eq!(
         &last[..4],
         b"\x88\x1f\x03\xe9",

@@ -1,11 +1,14 @@
 //! Checks of the blocks that say how requests are treated, once for each route that has them.
 
 use super::{Checks, NAME, is_name, place_of_any};
+use crate::config::answers::OnTruncated;
 use crate::config::classes::Classes;
 use crate::config::decode::At;
+use crate::config::matching::PathPrefix;
 use crate::config::schema::RouteEntry;
 use crate::config::tree::Node;
 use crate::config::units::display_duration;
+use crate::dialect::{Dialect, Endpoint};
 use crate::limit::plan::PlanError;
 use crate::limit::settings;
 
@@ -15,11 +18,15 @@ impl Checks<'_> {
             let node = self.node(route.id);
             let is_whole = |key| self.is_whole(node.and_then(|node| node.get(key)));
             let (retry_is_whole, limits_are_whole) = (is_whole("retry"), is_whole("limits"));
+            let answers_are_whole = is_whole("answers") && is_whole("match");
             if retry_is_whole {
                 self.retry(route);
             }
             if limits_are_whole {
                 self.limits(route);
+            }
+            if answers_are_whole {
+                self.answers(route);
             }
         }
     }
@@ -59,6 +66,20 @@ impl Checks<'_> {
                 display_duration(retry.patience),
             );
             self.problems.warning(place, message);
+        }
+    }
+
+    fn answers(&mut self, route: &At<RouteEntry>) {
+        let paths = route.value.criteria().paths;
+        let is_responses = |path: &PathPrefix| {
+            Dialect::detect(path.as_str(), false).endpoint() == Endpoint::Responses
+        };
+        let is_hopeless = !paths.is_empty() && paths.iter().all(is_responses);
+        if is_hopeless && route.value.answers.on_truncated == OnTruncated::Continue {
+            let node = self.node(route.id);
+            let place = place_of_any(node, &[&["answers", "on_truncated"]]);
+            let message = "a truncated answer of Responses cannot be continued: no vendor documents how to go on within one response; use `mark`, or `retry_larger` for plain answers";
+            self.problems.error(place, message);
         }
     }
 

@@ -30,6 +30,7 @@ fn a_chat_request_is_read() {
         include_usage: true,
         structured: Structured::No,
         chained: false,
+        background: false,
         safety_identifier: Some(Private("s-1".into())),
         user: Some(Private("u-1".into())),
         metadata_user_id: Some(Private("m-1".into())),
