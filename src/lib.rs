@@ -52,6 +52,7 @@ pub mod config;
 pub mod deadline;
 pub mod dialect;
 pub mod fallback;
+pub mod framing;
 pub mod identity;
 pub mod lab;
 pub mod lane;

@@ -67,6 +67,10 @@ impl Guard {
             let value = request.headers.get(name)?;
             value.to_str().ok()
         };
+        // One that says two names is no browser, and what it means nobody knows.
+        if request.headers.get_all(header::HOST).iter().count() > 1 {
+            return Err(Refusal::ForeignHost);
+        }
         let host = field(header::HOST).or_else(|| request.uri.authority().map(Authority::as_str));
         if self.is_loopback && host.is_some_and(is_public_name) {
             return Err(Refusal::ForeignHost);
@@ -154,6 +158,8 @@ mod tests {
             assert_eq!(judged(true, "GET", &[("host", host)]), refused, "{host}");
             assert_eq!(judged(false, "GET", &[("host", host)]), Ok(()), "{host}");
         }
+        let two = [("host", "localhost"), ("host", "evil.example")];
+        assert_eq!(judged(true, "GET", &two), Err(Refusal::ForeignHost));
     }
 
     #[test]

@@ -105,6 +105,13 @@ impl Ending {
         }
     }
 
+    /// Whether the event that ends such a stream may be longer than anybody reads: in Responses it repeats the whole
+    /// answer. That of Messages is a few bytes.
+    #[must_use]
+    pub const fn may_be_long(&self) -> bool {
+        !matches!(self.dialect.endpoint(), Endpoint::Messages)
+    }
+
     /// Whether the upstream itself has reported a failure within the stream.
     #[must_use]
     pub const fn has_failed(&self) -> bool {

@@ -66,6 +66,10 @@ pub(super) fn put(
     if version == Version::HTTP_10 && response.body().size_hint().exact().is_none() {
         connection.answer_ends_by_closing();
     }
+    if let Some(stream) = stream.as_ref().filter(|_| !response.body().is_end_stream()) {
+        // The head is one too: hyper asks for the body only once its caller grants a window at all.
+        stream.gave();
+    }
     let told_length = told_length(&response);
     response.map(|body| EdgeBody {
         body,

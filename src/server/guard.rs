@@ -6,6 +6,8 @@
 
 use http::{HeaderMap, Method, StatusCode, Version, header, uri::Authority};
 
+use crate::framing;
+
 /// Why a head was refused. Displayed to the caller; it quotes nothing that the caller sent.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ambiguous {
@@ -47,7 +49,9 @@ pub fn check<B>(request: &http::Request<B>) -> Result<(), Ambiguous> {
         return Err(Ambiguous::Method);
     }
     let headers = request.headers();
-    check_transfer_encoding(headers)?;
+    if !framing::has_known_coding(headers) {
+        return Err(Ambiguous::TransferEncoding);
+    }
     check_host(request.version(), request.uri().authority(), headers)?;
     let expectation = headers.get(header::EXPECT);
     if expectation.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
@@ -56,20 +60,14 @@ pub fn check<B>(request: &http::Request<B>) -> Result<(), Ambiguous> {
     Ok(())
 }
 
-fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Ambiguous> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Ambiguous::TransferEncoding),
-    }
-}
-
 fn check_host(
     version: Version,
     target: Option<&Authority>,
     headers: &HeaderMap,
 ) -> Result<(), Ambiguous> {
+    if target.is_some_and(|target| target.as_str().contains('@')) {
+        return Err(Ambiguous::HostInvalid);
+    }
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host,
@@ -125,6 +123,7 @@ mod tests {
             ("/", &[("host", "user@a")], Err(HostInvalid)),
             ("http://LOCALHOST:4290/x", &[host], Ok(())),
             ("http://evil.example/x", &[host], Err(HostDiffers)),
+            ("http://user@localhost:4290/x", &[host], Err(HostInvalid)),
             ("/", &[host, ("transfer-encoding", "chunked")], Ok(())),
             ("/", &[host, ("transfer-encoding", "Chunked")], Ok(())),
             (

@@ -8,13 +8,14 @@
 //! the end is joined on unchanged, or told as an error event that every SDK raises.
 //!
 //! The layer stands outside everything that waits: the user's limit, the chain, the retries, the lane.
-//! The stack below it goes on in the body that it returns, so a caller who leaves still takes
-//! everything with it.
+//! The stack below it goes on behind the body that it returns (`work`), so a caller who leaves still takes
+//! everything with it, and one who takes nothing keeps nobody else waiting.
 
 mod awaiting;
 mod body;
 mod failure;
 mod plan;
+mod work;
 
 use std::{
     sync::Arc,

@@ -141,10 +141,10 @@ impl Watch {
     }
 
     /// Whether the answer is whole, as far as can be known: an event too long to be read may have been
-    /// its end; or the vendor itself has said that it failed, which is an end too.
+    /// its end, if it has ended itself; or the vendor itself has said that it failed, which is an end too.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.unread
+        (self.unread && self.framer.at_boundary() && self.ending.may_be_long())
             || self.is_blind()
             || self.ending.has_told_failure()
             || self.ending.is_complete()

@@ -19,7 +19,10 @@ use hyper_util::{
     client::legacy::connect::{Connected, Connection, HttpConnector},
     rt::TokioIo,
 };
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
 use tower::Service;
 
 /// How long to try one address family before the other is tried beside it (RFC 8305).
@@ -28,12 +31,16 @@ const HAPPY_EYEBALLS: Duration = Duration::from_millis(250);
 /// TCP keep-alive probes: a vendor that vanished without a FIN is noticed while a stream is silent.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// How long a peer is heard out that takes nothing more. All that it said is on its way or there.
+const HEARD_OUT: Duration = Duration::from_secs(2);
+
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// Opens connections to one upstream.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     https: HttpsConnector<HttpConnector>,
+    http2: bool,
     timeout: Duration,
 }
 
@@ -52,7 +59,11 @@ impl Connector {
         } else {
             builder.enable_http1().wrap_connector(dialer)
         };
-        Self { https, timeout }
+        Self {
+            https,
+            http2: h2,
+            timeout,
+        }
     }
 }
 
@@ -67,12 +78,15 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let (connecting, timeout) = (self.https.call(uri), self.timeout);
+        let hears_out = !self.http2;
         Box::pin(async move {
             match tokio::time::timeout(timeout, connecting).await {
                 Ok(connected) => connected
                     .map(|stream| Marked {
                         stream,
                         reused: Reused::default(),
+                        hears_out,
+                        hung_up: None,
                     })
                     .map_err(io::Error::other),
                 Err(_) => Err(io::Error::new(
@@ -101,10 +115,40 @@ impl Reused {
 }
 
 /// A connection that carries [`Reused`] into the answers and errors of its requests.
+///
+/// A server that answers early (a 413, a 429) and closes does not take the rest of the upload. That a write has
+/// failed then comes before its answer is read, and hyper would throw the answer away. So a peer that has hung up
+/// merely takes nothing more: what it said, and that it is gone, is found by reading.
 #[derive(Debug)]
 pub(super) struct Marked {
     stream: Stream,
     reused: Reused,
+    /// HTTP/2 tells of its end in frames, and needs none of this.
+    hears_out: bool,
+    /// Since a write has failed: how long what the peer has said may still be read.
+    hung_up: Option<Pin<Box<Sleep>>>,
+}
+
+impl Marked {
+    fn written(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        match written {
+            Poll::Ready(Err(error))
+                if self.hears_out && matches!(error.kind(), BrokenPipe | ConnectionReset) =>
+            {
+                let time = self.hung_up.get_or_insert_with(|| {
+                    cx.waker().wake_by_ref(); // to read once more
+                    Box::pin(sleep(HEARD_OUT))
+                });
+                time.as_mut().poll(cx).map(|()| Err(error))
+            }
+            other => other,
+        }
+    }
 }
 
 impl Connection for Marked {
@@ -129,7 +173,8 @@ impl Write for Marked {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(written, cx)
     }
 
     fn poll_write_vectored(
@@ -137,7 +182,8 @@ impl Write for Marked {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.written(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -21,8 +21,11 @@ pub struct SendError {
 /// What went wrong.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum SendErrorKind {
-    /// The name could not be resolved, or nobody listens, or TLS failed: nothing was sent.
+    /// The name could not be resolved, or nobody listens, or the connection ended in the handshake: nothing was
+    /// sent.
     Connect,
+    /// There was no agreement on TLS: an untrusted or expired certificate, another name, an old version.
+    Tls,
     /// The same, because `timeouts.connect` ran out.
     ConnectTimeout,
     /// The connection was closed before the request was written to it.
@@ -45,6 +48,9 @@ impl SendErrorKind {
     pub fn describe(self) -> &'static str {
         match self {
             Self::Connect => "could not connect to the upstream",
+            Self::Tls => {
+                "could not connect to the upstream: no agreement on TLS (is its certificate trusted, valid, and of this name?)"
+            }
             Self::ConnectTimeout => {
                 "connecting to the upstream took longer than `timeouts.connect`"
             }
@@ -65,7 +71,7 @@ impl SendErrorKind {
     #[must_use]
     pub fn outcome(self) -> Outcome {
         Outcome::Transport(match self {
-            Self::Connect | Self::ConnectTimeout => Transport::Connect,
+            Self::Connect | Self::Tls | Self::ConnectTimeout => Transport::Connect,
             Self::ClosedBeforeWrite => Transport::ClosedBeforeWrite,
             Self::ReusedConnectionClosed => Transport::ReusedConnectionClosed,
             Self::Reset => Transport::Reset,
@@ -80,6 +86,12 @@ impl SendError {
     pub(super) fn spent() -> Self {
         Self {
             kind: SendErrorKind::Spent,
+        }
+    }
+
+    pub(super) fn malformed() -> Self {
+        Self {
+            kind: SendErrorKind::Malformed,
         }
     }
 
@@ -102,6 +114,9 @@ impl SendError {
 }
 
 fn connect_kind(error: &hyper_util::client::legacy::Error) -> SendErrorKind {
+    if find::<rustls::Error>(error).is_some() {
+        return SendErrorKind::Tls;
+    }
     match find::<io::Error>(error).map(io::Error::kind) {
         Some(io::ErrorKind::TimedOut) => SendErrorKind::ConnectTimeout,
         _ => SendErrorKind::Connect,
@@ -136,9 +151,22 @@ fn find<'a, T: std::error::Error + 'static>(
         if let Some(found) = link.downcast_ref() {
             return Some(found);
         }
-        error = link.source();
+        error = within(link);
     }
     None
+}
+
+/// The next link of an error's chain. What an I/O error was made of is not among its sources, only behind it.
+fn within<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a (dyn std::error::Error + 'static)> {
+    let custom = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    match custom {
+        Some(custom) => Some(custom),
+        None => error.source(),
+    }
 }
 
 fn deepest(error: &hyper_util::client::legacy::Error) -> String {

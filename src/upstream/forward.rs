@@ -162,6 +162,9 @@ fn request_headers(call: &Call, upstream: &Upstream, replaced: Option<&Bytes>) -
             headers.append(name.clone(), value.clone());
         }
     }
+    if call.version == Version::HTTP_2 && !speaks_http2(call, upstream) {
+        join_crumbs(&mut headers);
+    }
     if asks_for_trailers(&call.headers) {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -172,6 +175,18 @@ fn request_headers(call: &Call, upstream: &Upstream, replaced: Option<&Bytes>) -
         headers.append(header::VIA, via::value());
     }
     headers
+}
+
+/// HTTP/2 lets a cookie come in crumbs; outside of it they are one field (RFC 9113 §8.2.3).
+fn join_crumbs(headers: &mut HeaderMap) {
+    let crumbs: Vec<_> = headers.get_all(header::COOKIE).iter().collect();
+    if crumbs.len() > 1 {
+        let crumbs: Vec<_> = crumbs.into_iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(mut cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+            cookie.set_sensitive(true);
+            headers.insert(header::COOKIE, cookie);
+        }
+    }
 }
 
 /// Puts the configured credential where the caller had its own; a caller without one gets it where

@@ -8,6 +8,7 @@
 mod connect;
 mod error;
 pub mod forward;
+mod interim;
 mod tls;
 pub mod upload;
 
@@ -22,7 +23,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, Response, uri::Authority, uri::Scheme};
+use http::{HeaderValue, Response, Version, uri::Authority, uri::Scheme};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::Client,
@@ -30,8 +31,9 @@ use hyper_util::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::{body::Body, call::Attempt, config, rules::RulesInForce};
+use crate::{body::Body, call::Attempt, config, framing, rules::RulesInForce};
 use connect::{Connector, Reused};
+use interim::Interim;
 
 /// Idle connections are closed before the usual 60 s of vendors and load balancers, so that a
 /// request seldom meets one that is just being closed.
@@ -234,18 +236,39 @@ impl tower::Service<Attempt> for Pool {
         let http2 = forward::speaks_http2(&attempt.call, &attempt.upstream);
         let client = self.0.client(&attempt.upstream, http2);
         Box::pin(async move {
-            let request = forward::request(&attempt).ok_or_else(SendError::spent)?;
-            match client.request(request).await {
+            let mut request = forward::request(&attempt).ok_or_else(SendError::spent)?;
+            let interim = Interim::watch(&mut request);
+            let answered = tokio::select! {
+                biased;
+                answered = client.request(request) => answered,
+                () = interim.flood() => return Err(SendError::malformed()),
+            };
+            match answered {
+                // They and the answer may come in one piece.
+                Ok(_) if interim.is_flood() => Err(SendError::malformed()),
                 Ok(response) => {
                     if let Some(connection) = response.extensions().get::<Reused>() {
                         connection.answered();
                     }
-                    Ok(response)
+                    unambiguous(response)
                 }
                 Err(error) => Err(SendError::from_client(&error, was_reused(&error))),
             }
         })
     }
+}
+
+/// An answer as it may go on, or the refusal of one that could be read in two ways.
+fn unambiguous(mut response: Response<Incoming>) -> Result<Response<Incoming>, SendError> {
+    if response.version() != Version::HTTP_2 && !framing::has_known_coding(response.headers()) {
+        // Its body is not read to its end, so its connection is not used again.
+        return Err(SendError::malformed());
+    }
+    framing::say_length_once(response.headers_mut());
+    // How the upstream frames its answer is its connection's affair. Told that it is of HTTP/1.0, hyper would
+    // end it for the caller by closing, and one that broke would look whole.
+    *response.version_mut() = Version::HTTP_11;
+    Ok(response)
 }
 
 /// A connection's extras survive in the errors of the requests on it.

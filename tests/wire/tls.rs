@@ -1,6 +1,9 @@
 //! TLS listeners: both protocols, the certificate of the day, and those who cannot shake hands.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -13,7 +16,9 @@ use surgetank::{config::Config, server::Stage};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::harness::{Caller, End, Folder, Recipe, Rig, Tongue, Wire, soon, text, until};
+use super::harness::{
+    Caller, End, Folder, Origin, Recipe, Rig, Tongue, Wire, find, soon, text, until,
+};
 
 /// A certificate of its own for `localhost`, in a folder as a deployment has it.
 struct Issued {
@@ -216,4 +221,48 @@ async fn whoever_does_not_shake_hands_holds_nobody_up() {
     soon("a caller in TLS is told to go", caller.wire.closed()).await;
     until("none is left", || rig.tank.proxy.fleet().live() == 0).await;
     assert_eq!(rig.lab.stats().requests, 1);
+}
+
+#[tokio::test]
+async fn an_upstream_that_cannot_prove_who_it_is_gets_nothing_and_the_operator_hears_why() {
+    let folder = Folder::new();
+    Issued::into(&folder);
+    let stranger = rig(&folder);
+    let plain = Origin::start().await;
+    let plain_addr = plain.addr;
+    // It answers whatever connects, and keeps what it hears.
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hearing = heard.clone();
+    tokio::spawn(async move {
+        loop {
+            let mut connection = plain.accept_at_last().await;
+            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            let _ = connection.wire.try_send(answer).await;
+            let (said, _) = connection.wire.rest().await;
+            hearing.lock().expect("nobody panics with it").push(said);
+        }
+    });
+    // A certificate that nobody has signed, and no TLS at all.
+    for addr in [stranger.tank.addr, plain_addr] {
+        let url = format!("https://localhost:{}", addr.port());
+        let tank = Recipe::over(&url)
+            .timeouts("connect: 20s")
+            .retry("max_retries: 0")
+            .start();
+        let answer = tank.call(&Tongue::Chat.plain()).await;
+        assert_eq!(answer.status, 502);
+        assert!(
+            answer.text().contains("no agreement on TLS"),
+            "{}",
+            answer.text()
+        );
+    }
+    assert_eq!(stranger.tank.count("surgetank_requests_total", &[]), 0);
+    let heard = || heard.lock().expect("nobody panics with it").concat();
+    until("it was spoken to", || !heard().is_empty()).await;
+    assert_eq!(
+        find(&heard(), b"POST"),
+        None,
+        "nothing was sent in the clear"
+    );
 }

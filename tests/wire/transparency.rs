@@ -2,7 +2,9 @@
 
 use std::io::Write as _;
 
-use super::harness::{Caller, End, Head, Origin, Recipe, Request, Seen, Tank, Tongue, soon, text};
+use super::harness::{
+    Caller, End, H2Caller, Head, Origin, Recipe, Request, Seen, Tank, Tongue, soon, text,
+};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ndate: today\r\ncontent-length: 2\r\n\r\nok";
 
@@ -607,6 +609,26 @@ async fn http2_over_clear_text_is_served_on_the_same_port() {
     assert_eq!(seen.body, b"hi");
     drop(sender);
     let _ = driving.await;
+}
+
+#[tokio::test]
+async fn a_cookie_that_came_in_crumbs_is_one_field_upstream() {
+    let origin = Origin::start().await.serve(|_| Some(OK.into()));
+    let tank = Recipe::over(&origin.url()).start();
+    let request = Request::get("/x")
+        .header("cookie", "a=1")
+        .header("cookie", "b=2; c=3");
+    let mut modern = H2Caller::connect(tank.addr, 1 << 16).await;
+    assert_eq!(modern.call(&request).await.status(), 200);
+    // Whoever sends two in HTTP/1.1 has a reason.
+    assert_eq!(tank.call(&request).await.status, 200);
+    let cookies: Vec<_> = origin
+        .seen()
+        .iter()
+        .map(|seen| seen.head.all("cookie").len())
+        .collect();
+    assert_eq!(cookies, [1, 2]);
+    assert_eq!(origin.seen()[0].head.one("cookie"), Some("a=1; b=2; c=3"));
 }
 
 #[tokio::test]

@@ -8,13 +8,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http_body::{Body as _, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     Awaiting, Form, LateLayer, Plan, Running,
     failure::{Next, Resolved, resolve},
+    work::{Panicked, Work},
 };
 use crate::{
     body::{Body, BodyError},
@@ -40,7 +40,7 @@ pub(super) struct Begun {
 }
 
 enum State {
-    /// The stack is still at work; it goes on whenever this body is polled.
+    /// The stack is still at work.
     Waiting(Wait),
     /// The answer's own bytes.
     Joined(Joined),
@@ -57,7 +57,7 @@ struct Joined {
 }
 
 struct Wait {
-    work: BoxFuture<'static, Resolved>,
+    work: Work<Resolved>,
     /// What the caller knows.
     told: Option<Awaiting>,
     /// When it hears from us again, at the latest.
@@ -66,14 +66,14 @@ struct Wait {
 
 /// What a look at the work brings.
 enum Look {
-    Done(Resolved),
+    Done(Result<Resolved, Panicked>),
     /// It goes on, and the caller is to hear of it.
     Speak(Awaiting),
 }
 
 impl Wait {
     fn poll_look(&mut self, cx: &mut Context<'_>, call: &Call, plan: &Plan) -> Poll<Look> {
-        if let Poll::Ready(resolved) = self.work.as_mut().poll(cx) {
+        if let Poll::Ready(resolved) = self.work.poll_done(cx) {
             return Poll::Ready(Look::Done(resolved));
         }
         // The work has noted what it waits for.
@@ -94,7 +94,7 @@ impl Wait {
 impl Begun {
     pub(super) fn new(call: Arc<Call>, plan: Plan, running: Running, with: Arc<LateLayer>) -> Self {
         let wait = Wait {
-            work: Box::pin(resolve(call.clone(), plan.form, running)),
+            work: Work::begin(resolve(call.clone(), plan.form, running)),
             told: None,
             timer: Box::pin(sleep_until(Instant::now() + plan.every)),
         };
@@ -126,6 +126,13 @@ impl Begun {
                 State::Aborting(BodyError::Told)
             }
         }
+    }
+
+    /// Nothing is left of the work that could say more.
+    fn panicked(&self) -> State {
+        self.with.metrics.panics.inc();
+        self.count("failed");
+        State::Aborting(BodyError::Told)
     }
 
     fn stopping(&mut self) -> State {
@@ -183,7 +190,8 @@ impl http_body::Body for Begun {
                 State::Waiting(mut wait) => {
                     let look = wait.poll_look(cx, &this.call, &this.plan);
                     this.state = match look {
-                        Poll::Ready(Look::Done(resolved)) => this.resolved(resolved),
+                        Poll::Ready(Look::Done(Ok(resolved))) => this.resolved(resolved),
+                        Poll::Ready(Look::Done(Err(Panicked))) => this.panicked(),
                         Poll::Ready(Look::Speak(awaiting)) => {
                             let said = this.say(&awaiting);
                             this.queue.push_back(said);
