@@ -58,7 +58,7 @@ impl<S> Layer<S> for ReceptionLayer {
     fn layer(&self, inner: S) -> Reception<S> {
         Reception {
             inner,
-            with: self.clone(),
+            with: Arc::new(self.clone()),
         }
     }
 }
@@ -67,7 +67,7 @@ impl<S> Layer<S> for ReceptionLayer {
 #[derive(Clone, Debug)]
 pub struct Reception<S> {
     inner: S,
-    with: ReceptionLayer,
+    with: Arc<ReceptionLayer>,
 }
 
 impl<S> Service<Inbound> for Reception<S>
@@ -175,7 +175,7 @@ impl ReceptionLayer {
             callers,
         } = self.treatment(&parts)?;
         let total = route.upstream.timeouts.total;
-        let budget = caller_budget(text_fields(&parts.headers));
+        let budget = caller_budget(budget_fields(&parts.headers));
         let by = Deadline::new(arrived, total, budget).answer_by();
         let payload = self.held(body, hold_at_most, by).await?;
         let ask = payload.bytes().map(|bytes| Ask::read(dialect, &bytes));
@@ -239,10 +239,12 @@ fn timing(occasion: &late::Occasion<'_>, total: Duration) -> (Deadline, Option<l
     (Deadline::new(occasion.arrived, total, budget), late)
 }
 
-/// The fields that are text.
-fn text_fields(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+/// The fields that may tell how long the caller waits, as far as they are text. Others are not looked at: most requests
+/// have a dozen.
+fn budget_fields(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     headers
         .iter()
+        .filter(|(name, _)| name.as_str().starts_with("x-s"))
         .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
 }
 

@@ -34,6 +34,13 @@ use crate::{
 pub use stop::Stop;
 pub(crate) use stop::Told;
 
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-surgetank-request-id");
+const X_UPSTREAM: HeaderName = HeaderName::from_static("x-surgetank-upstream");
+const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-surgetank-attempts");
+const X_WAITED_MS: HeaderName = HeaderName::from_static("x-surgetank-waited-ms");
+const X_QUEUE_ID: HeaderName = HeaderName::from_static("x-surgetank-queue-id");
+const X_FALLBACK: HeaderName = HeaderName::from_static("x-surgetank-fallback");
+
 /// Makes a fallible stack infallible.
 #[derive(Clone, Debug)]
 pub struct RescueLayer {
@@ -53,7 +60,7 @@ impl<S> Layer<S> for RescueLayer {
     fn layer(&self, inner: S) -> Rescue<S> {
         Rescue {
             inner,
-            with: self.clone(),
+            with: Arc::new(self.clone()),
         }
     }
 }
@@ -62,7 +69,7 @@ impl<S> Layer<S> for RescueLayer {
 #[derive(Clone, Debug)]
 pub struct Rescue<S> {
     inner: S,
-    with: RescueLayer,
+    with: Arc<RescueLayer>,
 }
 
 impl<S> Service<Arrival> for Rescue<S>
@@ -83,7 +90,7 @@ where
     }
 }
 
-async fn answer<S>(inner: S, with: RescueLayer, arrival: Arrival) -> Response<Body>
+async fn answer<S>(inner: S, with: Arc<RescueLayer>, arrival: Arrival) -> Response<Body>
 where
     S: Service<Inbound, Response = Finished, Error = Stop, Future: Send> + Send + 'static,
 {
@@ -92,7 +99,7 @@ where
         lifecycle,
         metrics,
         traces,
-    } = with;
+    } = with.as_ref();
     let (id, arrived) = (CallId::random(&mut rand::rng()), Instant::now());
     let Arrival { request, peer } = arrival;
     let is_head = request.method() == Method::HEAD;
@@ -104,7 +111,7 @@ where
     let parent = TraceParent::of(request.headers());
     let telling = Telling {
         spot: traces.place(parent, id),
-        traces,
+        traces: traces.clone(),
         parent,
         sample: rules.now().sample,
     };
@@ -119,8 +126,8 @@ where
         is_traced,
         understood: understood.clone(),
     };
-    let run = until_the_end(inner.oneshot(inbound), &lifecycle);
-    let (mut response, outcome) = match caught(run, &metrics, id).await {
+    let run = until_the_end(inner.oneshot(inbound), lifecycle);
+    let (mut response, outcome) = match caught(run, metrics, id).await {
         Ok(Finished { response, outcome }) => (response, outcome),
         Err(stop) => stopped(&stop, dialect, id),
     };
@@ -218,15 +225,12 @@ fn error_response(
 
 /// Our own fields, on every response.
 fn tell(headers: &mut HeaderMap, id: CallId, call: Option<&Call>) {
-    let mut set = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    set("x-surgetank-request-id", id.as_str());
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        headers.insert(X_REQUEST_ID, id);
+    }
     let Some(call) = call else { return };
-    for (name, value) in fields_of(call) {
-        set(name, &value);
+    for (name, value) in fields_of(call).into_iter().flatten() {
+        headers.insert(name, value);
     }
     let first_byte = call.arrived.elapsed();
     let waited = {
@@ -245,25 +249,19 @@ fn tell(headers: &mut HeaderMap, id: CallId, call: Option<&Call>) {
 }
 
 /// What has happened to a call so far, as the fields that tell it.
-pub(crate) fn fields_of(call: &Call) -> Vec<(&'static str, String)> {
+pub(crate) fn fields_of(call: &Call) -> [Option<(HeaderName, HeaderValue)>; 5] {
     let journal = call.journal();
     let upstream = journal.upstream.as_ref();
-    let upstream = upstream.map(|upstream| ("x-surgetank-upstream", upstream.name.to_string()));
-    let counts = [
-        ("x-surgetank-attempts", journal.attempts.to_string()),
-        (
-            "x-surgetank-waited-ms",
-            journal.waited.as_millis().to_string(),
-        ),
-    ];
-    let queued = journal.queued;
-    let queued = queued.map(|id| ("x-surgetank-queue-id", id.to_string()));
-    let substituted = journal.substituted;
-    let substituted = substituted.map(|kind| ("x-surgetank-fallback", kind.to_owned()));
-    upstream
-        .into_iter()
-        .chain(counts)
-        .chain(substituted)
-        .chain(queued)
-        .collect()
+    let upstream = upstream.and_then(|upstream| HeaderValue::from_str(&upstream.name).ok());
+    let waited = u64::try_from(journal.waited.as_millis()).unwrap_or(u64::MAX);
+    let substituted = journal.substituted.map(HeaderValue::from_static);
+    let queued = journal.queued.map(|id| id.to_string());
+    let queued = queued.and_then(|id| HeaderValue::try_from(id).ok());
+    [
+        upstream.map(|value| (X_UPSTREAM, value)),
+        Some((X_ATTEMPTS, HeaderValue::from(journal.attempts))),
+        Some((X_WAITED_MS, HeaderValue::from(waited))),
+        substituted.map(|value| (X_FALLBACK, value)),
+        queued.map(|value| (X_QUEUE_ID, value)),
+    ]
 }

@@ -46,7 +46,7 @@ impl<S> Layer<S> for AnswersLayer {
     fn layer(&self, inner: S) -> Answers<S> {
         Answers {
             inner,
-            with: self.clone(),
+            with: Arc::new(self.clone()),
         }
     }
 }
@@ -55,7 +55,7 @@ impl<S> Layer<S> for AnswersLayer {
 #[derive(Clone, Debug)]
 pub struct Answers<S> {
     inner: S,
-    with: AnswersLayer,
+    with: Arc<AnswersLayer>,
 }
 
 impl<S> Service<Attempt> for Answers<S>
@@ -85,7 +85,7 @@ struct Source {
 }
 
 impl AnswersLayer {
-    async fn answer<S>(self, inner: S, attempt: Attempt) -> Attempted
+    async fn answer<S>(self: Arc<Self>, inner: S, attempt: Attempt) -> Attempted
     where
         S: Service<Attempt, Response = Answer, Error = Failure, Future: Send>
             + Clone

@@ -39,6 +39,7 @@ pub mod text;
 pub(crate) mod times;
 mod usage;
 mod wire;
+mod words;
 
 pub use answer::{AnswerReader, Reading};
 pub use ask::{Ask, Private, Structured};

@@ -6,11 +6,10 @@
 
 use std::ops::AddAssign;
 
-use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Dialect, Vendor, json};
+use super::{Dialect, Vendor, json, words};
 use crate::stream::sse::Event;
 
 /// Tokens of one or several answers. A part that the vendor does not tell apart is 0.
@@ -172,10 +171,6 @@ impl Tally {
 /// Whether any `usage` in the data may be something else than `null`, which servers that report at
 /// the end write into every chunk.
 fn may_hold_usage(data: &[u8]) -> bool {
-    const KEY: &[u8] = b"\"usage\"";
-    memmem::find_iter(data, KEY).any(|at| {
-        let value = data[at + KEY.len()..].trim_ascii_start();
-        let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii_start();
-        !value.starts_with(b"null")
-    })
+    let mut values = words::USAGE.values(data);
+    values.any(|value| !value.starts_with(b"null"))
 }

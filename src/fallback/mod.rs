@@ -78,7 +78,7 @@ impl<S> Layer<S> for FallbackLayer {
     fn layer(&self, inner: S) -> Fallback<S> {
         Fallback {
             inner,
-            with: self.clone(),
+            with: Arc::new(self.clone()),
         }
     }
 }
@@ -87,7 +87,7 @@ impl<S> Layer<S> for FallbackLayer {
 #[derive(Clone, Debug)]
 pub struct Fallback<S> {
     inner: S,
-    with: FallbackLayer,
+    with: Arc<FallbackLayer>,
 }
 
 /// What stands below: all tries of a call on one upstream.
@@ -128,7 +128,7 @@ impl<S: Tries> Service<Arc<Call>> for Fallback<S> {
 
 /// One request on its way down the chain.
 struct Chain {
-    with: FallbackLayer,
+    with: Arc<FallbackLayer>,
     call: Arc<Call>,
 }
 

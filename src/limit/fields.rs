@@ -9,7 +9,6 @@
 //! nothing at all; and it is never earlier than `t`, as the draft demands. The optional partition
 //! key is left out: it would tell who the user is.
 
-use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::plan::Unit;
@@ -30,13 +29,16 @@ pub fn policy(standing: &Standing) -> Option<String> {
             Unit::Requests => "",
             Unit::Tokens => ";surgetank-unit=\"tokens\"",
         };
-        list.push(format_args!("\"{name}\";q={quota};w={window}{unit}"));
+        list.item([name])
+            .number(";q=", quota)
+            .number(";w=", window)
+            .text(unit);
     }
     if let Some(concurrent) = standing.concurrent() {
         let (scope, limit) = (standing.scope().as_str(), concurrent.limit);
-        list.push(format_args!(
-            "\"{scope}-concurrent\";q={limit};qu=\"concurrent-requests\""
-        ));
+        list.item([scope, CONCURRENT])
+            .number(";q=", limit.into())
+            .text(";qu=\"concurrent-requests\"");
     }
     list.finish()
 }
@@ -48,11 +50,14 @@ pub fn state(standing: &Standing) -> Option<String> {
     for rate in standing.rates() {
         let (name, remaining) = (rate.name, rate.remaining.min(LARGEST));
         let reset = seconds_up(rate.reset);
-        list.push(format_args!("\"{name}\";r={remaining};t={reset}"));
+        list.item([name])
+            .number(";r=", remaining)
+            .number(";t=", reset);
     }
     if let Some(concurrent) = standing.concurrent() {
         let (scope, remaining) = (standing.scope().as_str(), concurrent.remaining);
-        list.push(format_args!("\"{scope}-concurrent\";r={remaining}"));
+        list.item([scope, CONCURRENT])
+            .number(";r=", remaining.into());
     }
     list.finish()
 }
@@ -73,20 +78,34 @@ pub fn retry_after_ms(wait: Duration) -> u64 {
         .clamp(1, LARGEST)
 }
 
-/// A structured-field list in the making.
+/// Behind the scope in the name of a limit of requests at once.
+const CONCURRENT: &str = "-concurrent";
+
+/// A structured-field list in the making. Every answer has two, so they are written without the formatter's detours.
 #[derive(Default)]
 struct List(String);
 
 impl List {
-    fn push(&mut self, item: fmt::Arguments<'_>) {
+    /// Begins an item: a string of these parts.
+    fn item<const PARTS: usize>(&mut self, name: [&str; PARTS]) -> &mut Self {
         if self.0.is_empty() {
             self.0.reserve(80); // two items as they usually are, in one allocation
         } else {
             self.0.push_str(", ");
         }
-        self.0
-            .write_fmt(item)
-            .expect("a String takes all that is written to it");
+        self.0.push('"');
+        self.0.extend(name);
+        self.0.push('"');
+        self
+    }
+
+    fn number(&mut self, before: &str, number: u64) -> &mut Self {
+        self.text(before).text(itoa::Buffer::new().format(number))
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.0.push_str(text);
+        self
     }
 
     fn finish(self) -> Option<String> {

@@ -2,15 +2,20 @@
 //!
 //! Folders are watched and not the files in them. A file that is replaced (by an editor, a deployment,
 //! or Kubernetes, which swaps a symbolic link one level up) is another file under the same name, and a
-//! watch on the old one would wait for ever.
+//! watch on the old one would wait for ever. What else lies in such a folder is no news while it is only written to: a
+//! log beside the configuration grows with every request.
 
 use std::{
     collections::BTreeSet,
+    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _, event::ModifyKind,
+};
 use tokio::sync::Notify;
 
 use super::Prints;
@@ -21,15 +26,54 @@ pub(super) struct Watch {
     watcher: Option<RecommendedWatcher>,
     changed: Arc<Notify>,
     folders: BTreeSet<PathBuf>,
+    names: Names,
+}
+
+/// What the files are called, and the files that symbolic links among them lead to.
+#[derive(Clone, Default)]
+struct Names(Arc<Mutex<BTreeSet<OsString>>>);
+
+impl Names {
+    /// Nothing that can panic is done while they are held.
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<OsString>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn follow<'a>(&self, files: impl Iterator<Item = &'a Path>) {
+        let names = files.flat_map(|file| {
+            let behind = fs::canonicalize(file).ok();
+            let paths = [Some(file.to_owned()), behind];
+            paths
+                .into_iter()
+                .flatten()
+                .filter_map(|path| path.file_name().map(OsString::from))
+        });
+        *self.lock() = names.collect();
+    }
+
+    /// Whether an event may have changed one of the files.
+    fn are_touched_by(&self, event: &Event) -> bool {
+        match event.kind {
+            // Reading a file is an event too, and we read: taking it for a change would be a circle.
+            EventKind::Access(_) => false,
+            EventKind::Modify(ModifyKind::Data(_)) => {
+                let names = self.lock();
+                let mut written = event.paths.iter().filter_map(|path| path.file_name());
+                written.any(|name| names.contains(name))
+            }
+            // What was created, moved or removed may be the folder that a link leads through.
+            _ => true,
+        }
+    }
 }
 
 impl Watch {
     pub(super) fn start() -> Self {
         let changed = Arc::new(Notify::new());
-        let told = changed.clone();
+        let (told, names) = (changed.clone(), Names::default());
+        let followed = names.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // Reading a file is an event too, and we read: taking it for a change would be a circle.
-            if !event.is_ok_and(|event| event.kind.is_access()) {
+            if !event.is_ok_and(|event| !followed.are_touched_by(&event)) {
                 told.notify_one();
             }
         });
@@ -42,6 +86,7 @@ impl Watch {
             watcher,
             changed,
             folders: BTreeSet::new(),
+            names,
         }
     }
 
@@ -50,6 +95,7 @@ impl Watch {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
+        self.names.follow(prints.files());
         let folders: BTreeSet<_> = prints.files().map(folder_of).collect();
         for gone in self.folders.difference(&folders) {
             let _ = watcher.unwatch(gone);
@@ -76,7 +122,33 @@ fn folder_of(file: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use notify::event::{AccessKind, CreateKind, DataChange};
+
     use super::*;
+
+    #[test]
+    fn only_what_may_have_changed_a_file_is_news() {
+        let names = Names::default();
+        names.follow([Path::new("/etc/surgetank/a.yaml")].into_iter());
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        for (kind, file, is_news) in [
+            (written, "/etc/surgetank/a.yaml", true),
+            (written, "/etc/surgetank/a.log", false),
+            (
+                EventKind::Create(CreateKind::Any),
+                "/etc/surgetank/..data",
+                true,
+            ),
+            (
+                EventKind::Access(AccessKind::Any),
+                "/etc/surgetank/a.yaml",
+                false,
+            ),
+        ] {
+            let event = Event::new(kind).add_path(PathBuf::from(file));
+            assert_eq!(names.are_touched_by(&event), is_news, "{kind:?} {file}");
+        }
+    }
 
     #[test]
     fn a_bare_name_lies_in_the_working_directory() {

@@ -37,6 +37,9 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a caller who has connected when the process began to drain has for its first byte.
 const FIRST_BYTES: Duration = Duration::from_secs(1);
 
+/// Fields of a head that hyper takes by itself. It has room for them without being told, and asks for none.
+const HYPER_HEADERS: usize = 100;
+
 /// While the process ends, a connection on which no request has begun for this long has none on the way.
 const LAST_CALL: Duration = Duration::from_millis(250);
 
@@ -108,18 +111,24 @@ pub(super) async fn serve<S, E>(
         let retire = http2::Connection::graceful_shutdown;
         drive(connection, retire, &clock, &limits, &lifecycle).await;
     } else {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(None) // `ConnectionClock` does this without a timer a request.
-            .max_buf_size(limits.max_head.max(8 * 1024)) // hyper accepts nothing smaller
-            .max_headers(limits.max_headers)
-            .preserve_header_case(true)
-            .serve_connection(io, service)
-            .with_upgrades();
+        let connection = http1(&limits).serve_connection(io, service).with_upgrades();
         let retire = http1::UpgradeableConnection::graceful_shutdown;
         drive(connection, retire, &clock, &limits, &lifecycle).await;
         doorway.run(limits.write_idle, &lifecycle).await;
     }
+}
+
+fn http1(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(None) // `ConnectionClock` does this without a timer a request.
+        .max_buf_size(limits.max_head.max(8 * 1024)) // hyper accepts nothing smaller
+        .preserve_header_case(true);
+    if limits.max_headers != HYPER_HEADERS {
+        builder.max_headers(limits.max_headers);
+    }
+    builder
 }
 
 /// While the process ends, the caller's next request belongs to somebody who stays.

@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     Lifecycle, Limits, connection, connection::Edge, listener::Accepted, socket::Transport,
 };
+use crate::telemetry::logs;
 
 /// New connections on their way to one worker; the acceptor waits when a worker is this far behind.
 const HANDOVER: usize = 256;
@@ -72,12 +73,14 @@ impl Fleet {
             .map(|index| {
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
+                    .on_thread_park(logs::flush)
                     .build()?;
                 let (inbox, outbox) = mpsc::channel(HANDOVER);
                 let (edge, limits, lifecycle) = (edge.clone(), limits.clone(), lifecycle.clone());
                 let thread = std::thread::Builder::new()
                     .name(format!("surgetank-{index}"))
                     .spawn(move || {
+                        logs::gather();
                         runtime.block_on(work(outbox, edge.as_ref(), limits, lifecycle));
                     })?;
                 Ok(Worker {

@@ -59,7 +59,7 @@ impl<S> Layer<S> for LateLayer {
     fn layer(&self, inner: S) -> Late<S> {
         Late {
             inner,
-            with: self.clone(),
+            with: Arc::new(self.clone()),
         }
     }
 }
@@ -68,7 +68,7 @@ impl<S> Layer<S> for LateLayer {
 #[derive(Clone, Debug)]
 pub struct Late<S> {
     inner: S,
-    with: LateLayer,
+    with: Arc<LateLayer>,
 }
 
 impl<S> Service<Arc<Call>> for Late<S>
@@ -105,7 +105,7 @@ where
 }
 
 impl LateLayer {
-    fn begin(self, call: Arc<Call>, plan: Plan, running: Running) -> Finished {
+    fn begin(self: Arc<Self>, call: Arc<Call>, plan: Plan, running: Running) -> Finished {
         call.journal().begun = true;
         let mut response = Response::new(());
         match plan.form {

@@ -61,7 +61,7 @@ impl<S> Layer<S> for PeekLayer {
     fn layer(&self, inner: S) -> Peek<S> {
         Peek {
             inner,
-            with: self.clone(),
+            with: Arc::new(self.clone()),
         }
     }
 }
@@ -70,7 +70,7 @@ impl<S> Layer<S> for PeekLayer {
 #[derive(Clone, Debug)]
 pub struct Peek<S> {
     inner: S,
-    with: PeekLayer,
+    with: Arc<PeekLayer>,
 }
 
 impl<S> Service<Attempt> for Peek<S>

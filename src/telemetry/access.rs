@@ -169,7 +169,7 @@ impl Report {
             );
             return;
         };
-        let journal = call.journal().clone();
+        let journal = call.journal();
         tracing::info!(
             request_id = self.id.as_str(),
             trace_id,
@@ -243,7 +243,7 @@ impl Report {
 impl Report {
     /// What the status page remembers: requests that met trouble, also those that a retry has saved.
     fn note_trouble(&self, outcome: Outcome) {
-        let journal = self.call.get().map(|call| call.journal().clone());
+        let journal = self.call.get().map(|call| call.journal());
         let failed = journal.as_ref().and_then(|journal| journal.failed.clone());
         // A caller may leave for reasons of its own; after a failed try the wait was the reason.
         let met_trouble = match outcome {

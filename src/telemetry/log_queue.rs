@@ -71,14 +71,15 @@ impl LogQueue {
         Ok(Self { shared })
     }
 
-    /// Takes a whole line, with its end. Never waits for the writer.
-    pub(super) fn push(&self, line: &[u8]) {
+    /// Takes whole lines, with their ends: all of them, or none. Never waits for the writer.
+    pub(super) fn push(&self, lines: &[u8]) {
         let shared = &self.shared;
         let mut state = shared.state();
-        if state.lines.len() + line.len() > shared.most_bytes {
-            state.dropped += 1;
+        if state.lines.len() + lines.len() > shared.most_bytes {
+            let dropped = memchr::memchr_iter(b'\n', lines).count() as u64;
+            state.dropped += dropped;
             drop(state);
-            shared.dropped.inc();
+            shared.dropped.inc_by(dropped);
             return;
         }
         let was_empty = state.lines.is_empty();
@@ -87,7 +88,7 @@ impl LogQueue {
             // Writing to memory cannot fail.
             let _ = writeln!(state.lines, "{gap}");
         }
-        state.lines.extend_from_slice(line);
+        state.lines.extend_from_slice(lines);
         drop(state);
         if was_empty {
             shared.filled.notify_one();

@@ -11,7 +11,7 @@ use prometheus::IntCounter;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 use super::{
-    json_lines::JsonLines,
+    json_lines::{self, JsonLines},
     log_queue::{LogQueue, MOST_BYTES},
 };
 use crate::config::LogFormat;
@@ -88,4 +88,16 @@ fn tell_of_panic(panic: &PanicHookInfo<'_>) {
         "panicked at {}",
         place.as_deref().unwrap_or("a place that is not known")
     );
+}
+
+/// Lets the lines of this thread leave together, each time that it is about to sleep; see [`flush`].
+///
+/// For threads that serve many requests and never block: a line may stay as long as the thread has other work.
+pub fn gather() {
+    json_lines::gather();
+}
+
+/// Hands on the lines that this thread has gathered: to be called whenever it is about to sleep.
+pub fn flush() {
+    json_lines::flush();
 }

@@ -158,9 +158,12 @@ impl Door {
 
 /// The connections of one worker to all upstreams. Must be made and used inside that worker's runtime.
 #[derive(Clone, Debug)]
-pub struct Pool {
-    /// By what leads to them. A worker is one thread, so nobody ever waits for this lock.
-    clients: Arc<Mutex<HashMap<Door, HttpClient>>>,
+pub struct Pool(Arc<Connections>);
+
+#[derive(Debug)]
+struct Connections {
+    /// By what leads to them. A worker is one thread, so nobody ever waits for this lock. A client is large, and lent.
+    clients: Mutex<HashMap<Door, Arc<HttpClient>>>,
     rules: RulesInForce,
     tls: Arc<rustls::ClientConfig>,
 }
@@ -169,19 +172,21 @@ impl Pool {
     /// No connection yet; those of an upstream begin with its first request.
     #[must_use]
     pub fn new(rules: &RulesInForce, tls: &Arc<rustls::ClientConfig>) -> Self {
-        Self {
-            clients: Arc::default(),
+        Self(Arc::new(Connections {
+            clients: Mutex::default(),
             rules: rules.clone(),
             tls: tls.clone(),
-        }
+        }))
     }
 
     /// Whom its connections trust.
-    pub(crate) const fn tls(&self) -> &Arc<rustls::ClientConfig> {
-        &self.tls
+    pub(crate) fn tls(&self) -> &Arc<rustls::ClientConfig> {
+        &self.0.tls
     }
+}
 
-    fn client(&self, upstream: &Upstream, http2: bool) -> HttpClient {
+impl Connections {
+    fn client(&self, upstream: &Upstream, http2: bool) -> Arc<HttpClient> {
         let door = Door::of(upstream, http2);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&door) {
@@ -194,7 +199,7 @@ impl Pool {
             upstream.is_some_and(|upstream| Door::of(upstream, upstream.http2) == *door)
         };
         clients.retain(|door, _| in_use(door));
-        let client = client(upstream, http2, &self.tls);
+        let client = Arc::new(client(upstream, http2, &self.tls));
         clients.insert(door, client.clone());
         client
     }
@@ -227,7 +232,7 @@ impl tower::Service<Attempt> for Pool {
 
     fn call(&mut self, attempt: Attempt) -> Self::Future {
         let http2 = forward::speaks_http2(&attempt.call, &attempt.upstream);
-        let client = self.client(&attempt.upstream, http2);
+        let client = self.0.client(&attempt.upstream, http2);
         Box::pin(async move {
             let request = forward::request(&attempt).ok_or_else(SendError::spent)?;
             match client.request(request).await {

@@ -120,14 +120,31 @@ fn spellings() -> Vec<String> {
     all
 }
 
+/// Where a spelling of the word stands in these bytes, and which.
+fn betrayed(bytes: &[u8]) -> Option<(usize, String)> {
+    let spellings = spellings().into_iter();
+    let mut found =
+        spellings.filter_map(|spelling| Some((find(bytes, spelling.as_bytes())?, spelling)));
+    found.next()
+}
+
 #[track_caller]
 fn is_clean(what: &str, bytes: &[u8]) {
-    for spelling in spellings() {
-        if let Some(at) = find(bytes, spelling.as_bytes()) {
-            let around = &bytes[at.saturating_sub(300)..(at + 100).min(bytes.len())];
-            panic!("{spelling} in {what}: {}", String::from_utf8_lossy(around));
-        }
+    if let Some((at, spelling)) = betrayed(bytes) {
+        let around = &bytes[at.saturating_sub(300)..(at + 100).min(bytes.len())];
+        panic!("{spelling} in {what}: {}", String::from_utf8_lossy(around));
     }
+}
+
+#[test]
+fn the_word_is_found_however_it_is_written() {
+    let coded = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
+    for before in ["", "a", "me", "me:", "user:x"] {
+        let betrayal = coded(format!("{before}{CANARY}.")).into_bytes();
+        assert!(betrayed(&betrayal).is_some(), "{before}");
+    }
+    assert!(betrayed(format!("?key={CANARY}").as_bytes()).is_some());
+    assert!(betrayed(coded("another word, as long as it".to_owned()).as_bytes()).is_none());
 }
 
 /// Every file below `folder` that we did not put there with the word in it.

@@ -4,9 +4,9 @@ from .peers import PEERS
 from .processes import Process, Rig, Used
 
 
-def plain(rig: Rig, name: str, process: Process | None, port: int, upstream: int, connections: int, seconds: float):
+def plain(rig: Rig, name: str, process: Process | None, port: int, upstream: int, connections: int, seconds: float, *more):
     """Requests as fast as the answers come: processor time of each, and how many a second."""
-    options = ["--connections", connections, "--seconds", seconds, *_headers(name, upstream)]
+    options = ["--connections", connections, "--seconds", seconds, *_headers(name, upstream), *more]
     before = process.used() if process else Used(0, 0)
     seen = rig.run("load", port, *options)
     used = (process.used() if process else Used(0, 0)) - before

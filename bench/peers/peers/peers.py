@@ -24,6 +24,7 @@ class Context:
     upstream: int
     cert: Path | None = None
     workers: int = 1
+    routes: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def start(name: str, context: Context) -> tuple[Process, int]:
         case "relay":
             command = [context.rig, "relay", "--listen", f"127.0.0.1:{port}", "--to", f"127.0.0.1:{context.upstream}"]
         case "surgetank":
-            config = fill("surgetank.yaml", place, **values, workers=context.workers)
+            values |= {"workers": context.workers, **other_routes(context.routes - 1, values)}
+            config = fill("surgetank.yaml", place, **values)
             command = [context.surgetank, "run", "--config", config]
             if context.cert:
                 environment["SSL_CERT_FILE"] = str(context.cert)
@@ -101,6 +103,15 @@ def start(name: str, context: Context) -> tuple[Process, int]:
     process = Process(command, place, name, cores, **environment)
     process.ready_after = process.until_ready(port, within, any_status=anything)
     return process, port
+
+
+def other_routes(number: int, values: dict) -> dict[str, str]:
+    """Routes that are looked at before the one that is taken, each to an upstream of its own."""
+    url = "{scheme}://{host}:{upstream}".format(**values)
+    return {
+        "other_upstreams": "".join(f'  other{it}: {{ base_url: "{url}" }}\n' for it in range(number)),
+        "other_routes": "".join(f"  - {{ match: {{ path: /other{it} }}, upstream: other{it} }}\n" for it in range(number)),
+    }
 
 
 def version(name: str, context: Context) -> str:

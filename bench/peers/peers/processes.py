@@ -22,9 +22,11 @@ def free_port() -> int:
 
 
 def fill(name: str, place: Path, **values: object) -> Path:
-    """Writes a configuration with its values filled in."""
+    """Writes a configuration with its values filled in, into a folder of its own: surgetank watches that of its file, and
+    a log that grows in the same folder would be an event a line."""
     text = string.Template((CONFIGS / name).read_text()).substitute(place=place, **values)
-    target = place / name
+    target = place / "config" / name
+    target.parent.mkdir(exist_ok=True)
     target.write_text(text)
     return target
 

@@ -26,8 +26,8 @@ pub(crate) struct Settings {
     /// Requests a second over all connections, by the clock whatever the answers do; without it, as fast as they come.
     #[arg(long)]
     rate: Option<f64>,
-    /// Distinct users that take turns.
-    #[arg(long, default_value_t = 100)]
+    /// Distinct users that take turns, also on one connection; at most ten million.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     users: u32,
     /// A header line that every request carries besides.
     #[arg(long)]
@@ -59,7 +59,10 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
             first: started + pause.unwrap_or_default() * number / settings.connections,
             pause,
             until,
-            request: request(&settings, number % settings.users.max(1)),
+            request: Request::new(&settings),
+            user: number,
+            step: settings.connections,
+            users: settings.users,
             tally: tally.clone(),
         };
         running.spawn_local_on(caller.call(), &callers);
@@ -94,12 +97,16 @@ struct Caller {
     first: Instant,
     pause: Option<Duration>,
     until: Instant,
-    request: Vec<u8>,
+    request: Request,
+    /// Whose request is next, and how far it is to the one after.
+    user: u32,
+    step: u32,
+    users: u32,
     tally: Rc<RefCell<Tally>>,
 }
 
 impl Caller {
-    async fn call(self) -> std::io::Result<()> {
+    async fn call(mut self) -> std::io::Result<()> {
         let mut stream = TcpStream::connect(self.to).await?;
         stream.set_nodelay(true)?;
         let mut inbox = Inbox::default();
@@ -112,7 +119,9 @@ impl Caller {
             if began >= self.until {
                 return Ok(());
             }
-            stream.write_all(&self.request).await?;
+            self.request.name(self.user % self.users);
+            self.user = self.user.wrapping_add(self.step);
+            stream.write_all(&self.request.bytes).await?;
             let answer = inbox.message(&mut stream).await?;
             // From the moment it was sent: the timer's own lateness is not the proxy's.
             let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -126,9 +135,39 @@ impl Caller {
     }
 }
 
+/// The bytes of a request, in which only the user changes.
+struct Request {
+    bytes: Vec<u8>,
+    /// Where the digits of its user stand.
+    users: Vec<usize>,
+}
+
+const USER_DIGITS: usize = 7;
+
+impl Request {
+    fn new(settings: &Settings) -> Self {
+        let bytes = request(settings, 0);
+        let mark = format!("user-{:0USER_DIGITS$}", 0);
+        let places = memchr::memmem::find_iter(&bytes, mark.as_bytes());
+        let users = places.map(|at| at + "user-".len()).collect();
+        Self { bytes, users }
+    }
+
+    fn name(&mut self, user: u32) {
+        for place in &self.users {
+            let mut rest = user;
+            for digit in self.bytes[*place..place + USER_DIGITS].iter_mut().rev() {
+                *digit = b"0123456789"[rest as usize % 10];
+                rest /= 10;
+            }
+        }
+    }
+}
+
 fn request(settings: &Settings, user: u32) -> Vec<u8> {
-    let open =
-        format!(r#"{{"model":"m","user":"user-{user}","messages":[{{"role":"user","content":""#);
+    let open = format!(
+        r#"{{"model":"m","user":"user-{user:0USER_DIGITS$}","messages":[{{"role":"user","content":""#
+    );
     let close = r#""}]}"#;
     let text = "a".repeat(BODY_BYTES - open.len() - close.len());
     let head = head(settings.to, user, BODY_BYTES);
@@ -146,6 +185,6 @@ fn request(settings: &Settings, user: u32) -> Vec<u8> {
 /// What an official SDK sends, in number and size.
 pub(crate) fn head(to: SocketAddr, user: u32, length: usize) -> String {
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: {to}\r\naccept: application/json\r\ncontent-type: application/json\r\nuser-agent: OpenAI/Python 2.8.0\r\nauthorization: Bearer sk-0123456789abcdef0123456789abcdef\r\nx-surgetank-user: user-{user}\r\nx-stainless-lang: python\r\nx-stainless-package-version: 2.8.0\r\nx-stainless-retry-count: 0\r\nx-stainless-read-timeout: 600\r\naccept-encoding: gzip, deflate\r\ncontent-length: {length}\r\n\r\n"
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {to}\r\naccept: application/json\r\ncontent-type: application/json\r\nuser-agent: OpenAI/Python 2.8.0\r\nauthorization: Bearer sk-0123456789abcdef0123456789abcdef\r\nx-surgetank-user: user-{user:07}\r\nx-stainless-lang: python\r\nx-stainless-package-version: 2.8.0\r\nx-stainless-retry-count: 0\r\nx-stainless-read-timeout: 600\r\naccept-encoding: gzip, deflate\r\ncontent-length: {length}\r\n\r\n"
     )
 }

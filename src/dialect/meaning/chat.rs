@@ -2,12 +2,11 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{End, Event, Finish, MAX_WORD_LEN, Meaning, error_in, finish_word, is_done};
-use crate::dialect::{Endpoint, json};
+use crate::dialect::{Endpoint, json, words};
 
 #[derive(Deserialize)]
 struct Chunk<'a> {
@@ -94,21 +93,17 @@ pub(in crate::dialect) fn finished_choices(event: &Event) -> (u128, u128) {
 ///
 /// `false` when in doubt; then the JSON is read.
 fn is_plain_content(data: &[u8]) -> bool {
-    let has_text = [&b"\"content\":\""[..], b"\"text\":\""]
+    let has_text = [&words::CONTENT, &words::TEXT]
         .into_iter()
-        .filter_map(|key| memmem::find(data, key).map(|at| at + key.len()))
-        .any(|at| data.get(at).is_some_and(|first| *first != b'"'));
+        .filter_map(|key| key.first_rest(data))
+        .any(|text| text.first().is_some_and(|first| *first != b'"'));
     has_text && !says_finished(data)
 }
 
 /// Whether any `finish_reason` may be something else than `null`.
 fn says_finished(data: &[u8]) -> bool {
-    const KEY: &[u8] = b"\"finish_reason\"";
-    memmem::find_iter(data, KEY).any(|at| {
-        let value = data[at + KEY.len()..].trim_ascii_start();
-        let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii_start();
-        !value.starts_with(b"null") && !value.starts_with(b"\"\"")
-    })
+    let mut values = words::FINISH_REASON.values(data);
+    values.any(|value| !value.starts_with(b"null") && !value.starts_with(b"\"\""))
 }
 
 fn choices<'a>(chunk: &Chunk<'a>) -> Vec<Choice<'a>> {

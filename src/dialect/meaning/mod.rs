@@ -20,11 +20,10 @@ mod tests;
 
 pub(super) use chat::finished_choices;
 
-use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Dialect, Endpoint, ErrorSignal, errors, json};
+use super::{Dialect, Endpoint, ErrorSignal, errors, json, words};
 use crate::stream::sse::Event;
 
 /// The longest word of an API's own, such as an event's type or a stop reason.
@@ -183,14 +182,17 @@ fn is_done(event: &Event) -> bool {
 fn error_in(event: &Event) -> Option<ErrorSignal> {
     let data = event.data();
     // The word stands in every form of error: as a key, or as the value of `type`.
-    memmem::find(data, b"\"error\"").and_then(|_| errors::read(data))
+    words::ERROR
+        .is_in(data)
+        .then(|| errors::read(data))
+        .flatten()
 }
 
 /// Whether an empty string may stand in the data: as bytes, `""`.
 ///
 /// Without one, no delta is empty and the JSON need not be read.
 fn may_hold_empty_text(event: &Event) -> bool {
-    memmem::find(event.data(), b"\"\"").is_some()
+    words::EMPTY.is_in(event.data())
 }
 
 /// Whether the value is an empty string.

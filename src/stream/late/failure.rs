@@ -157,7 +157,8 @@ async fn read(mut body: Body) -> Vec<u8> {
 fn line(call: &Call, answer: Option<(StatusCode, &HeaderMap)>) -> String {
     let mut fields: Vec<String> = fields_of(call)
         .into_iter()
-        .map(|(name, value)| format!("{name}: {value}"))
+        .flatten()
+        .filter_map(|(name, value)| Some(format!("{name}: {}", value.to_str().ok()?)))
         .collect();
     if let Some((status, headers)) = answer {
         if status != StatusCode::OK {
