@@ -16,7 +16,6 @@
 //! [`LaneCore::release`] from its release on, with or without a result.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
 
 use doors::Door;
 use rand::Rng;

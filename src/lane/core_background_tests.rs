@@ -1,5 +1,7 @@
 //! What nobody waits for, beside what somebody waits for.
 
+use std::time::Duration;
+
 use super::super::outcome::RefuseReason;
 use super::super::settling::MOST;
 use super::tests::{Bench, PATIENCE, THROTTLED, bench};

@@ -1,5 +1,7 @@
 //! What must hold for any interleaving of callers, answers, ends and departures.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -95,6 +97,12 @@ struct Observer {
 }
 
 impl Observer {
+    /// Whether somebody waits for an answer whose time is not over.
+    fn live_waits(&self, now: Instant) -> bool {
+        let mut tickets = self.waiting.values().map(|(ticket, _)| ticket);
+        tickets.any(|ticket| ticket.priority == Priority::Live && now < ticket.gives_up())
+    }
+
     fn watch(&mut self, bench: &Bench) -> Result<(), TestCaseError> {
         for release in &bench.released[self.seen..] {
             let (ticket, since) = self
@@ -118,11 +126,8 @@ impl Observer {
                     "released beside a probe"
                 );
             }
-            let waits = |(waiting, _): &(Ticket, Instant)| {
-                waiting.priority == Priority::Live && bench.now < waiting.gives_up()
-            };
             if ticket.priority == Priority::Background {
-                prop_assert!(!self.waiting.values().any(waits), "before those who wait");
+                prop_assert!(!self.live_waits(bench.now), "before those who wait");
                 self.background.insert(release.send);
             }
             if release.probe {

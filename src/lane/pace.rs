@@ -289,9 +289,8 @@ impl Pace {
 
     /// A refusal with too few accepted since the last one to measure by: whatever the rate was, it was too much.
     fn corrected(&self, now: Instant, curve: &Curve, closing: f64) -> Curve {
-        let (rate, how) = match curve.search {
-            None => return Curve::measured(curve.share * RELIEF, closing, 1.0),
-            Some(search) => search,
+        let Some((rate, how)) = curve.search else {
+            return Curve::measured(curve.share * RELIEF, closing, 1.0);
         };
         let most = match how {
             Search::Careful => rate,
