@@ -153,7 +153,8 @@ async fn answered(tank: &Tank, told: &HashMap<String, Option<String>>) -> usize 
     told.values().flatten().count()
 }
 
-/// In how many answers of the greedy user the others have all of theirs.
+/// In how many answers of the greedy user the others have nine of ten of theirs, and how many each of them has at most.
+/// The last of them may have been tried just before the end of the outage, and wait for their own backoff.
 fn greedy_before_the_others(lab: &LabHandle) -> (usize, usize) {
     let answered = lab
         .requests()
@@ -164,9 +165,9 @@ fn greedy_before_the_others(lab: &LabHandle) -> (usize, usize) {
         .filter(|key| key.contains('#'))
         .collect();
     let is_greedy = |key: &String| key.starts_with(GREEDY);
-    let last = keys
-        .iter()
-        .rposition(|key| !is_greedy(key))
+    let others = || (0..keys.len()).filter(|at| !is_greedy(&keys[*at]));
+    let most = others()
+        .nth(others().count() * 9 / 10)
         .expect("the others were answered");
     let mut of_each: HashMap<&str, usize> = HashMap::new();
     for key in keys.iter().filter(|key| !is_greedy(key)) {
@@ -176,7 +177,7 @@ fn greedy_before_the_others(lab: &LabHandle) -> (usize, usize) {
     }
     let rounds = of_each.values().copied().max().unwrap_or(0);
     (
-        keys[..=last].iter().filter(|key| is_greedy(key)).count(),
+        keys[..=most].iter().filter(|key| is_greedy(key)).count(),
         rounds,
     )
 }
@@ -208,7 +209,7 @@ async fn everybody_is_answered_in_fair_order_and_who_waits_himself_does_not_noti
     let waits_without = live(&without).await;
     println!(
         "outage of {} s at {RATE}/s: {queued} of {} queued and answered; the greedy user had {greedy} answers when the others had \
-         all of theirs ({rounds} each at most); live mean and p90 {waits_beside_a_queue:?} beside the queue, {waits_without:?} without",
+         nine of ten of theirs ({rounds} each at most); live mean and p90 {waits_beside_a_queue:?} beside the queue, {waits_without:?} without",
         seconds(),
         told.len(),
     );

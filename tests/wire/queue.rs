@@ -625,12 +625,18 @@ async fn what_is_given_up_says_so_and_can_be_asked_for_again() {
 
 #[tokio::test]
 async fn an_answer_that_was_begun_early_is_joined_by_the_word_of_the_queue() {
-    let (patient, folder) = (Patient::start().await, Folder::new());
-    let tank = recipe(&patient.origin.url()).start_with(&format!(
-        "stream: {{ notice_after: 0s }}\n{}",
-        blocks(&folder, "")
-    ));
+    let patient = Patient::start().await;
     for tongue in Tongue::ALL {
+        let folder = Folder::new();
+        // The wait for the retry is what the answer is begun in.
+        let tank = Recipe::over(&patient.origin.url())
+            .upstream("credential: { env: TEST_KEY }")
+            .waiting("max_retries: 1, base: 50ms, jitter: 0s, patience: 500ms")
+            .fallback("[queue]")
+            .start_with(&format!(
+                "stream: {{ notice_after: 0s }}\n{}",
+                blocks(&folder, "")
+            ));
         let answer = soon("an answer", tank.call(&secret(tongue, true))).await;
         assert_eq!(answer.status, 200);
         let text = answer.text();
@@ -642,8 +648,8 @@ async fn an_answer_that_was_begun_early_is_joined_by_the_word_of_the_queue() {
             text.contains(tongue.terminator()) && text.contains("x-surgetank-queue-id: "),
             "{text}"
         );
+        tank.at_rest().await;
     }
-    tank.at_rest().await;
 }
 
 #[tokio::test]
