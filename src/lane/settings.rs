@@ -38,7 +38,7 @@ impl Default for LaneSettings {
             queue_per_user: 2_000,
             queue_per_lane: 8_000,
             window_initial: 8,
-            window_max: 4_096,
+            window_max: 16_384,
             tempo: 1.0,
             exhausted_for: Duration::ZERO,
             retry_tokens: 1_400,

@@ -13,7 +13,7 @@
 //! | [`webhook`] | tells the operator's own endpoints that an entry has ended |
 //! | `seal`, `message`, `owner` | what is written: encrypted, without credentials, under a fingerprint |
 //!
-//! The storage is behind [`Jobs`](crate::store::jobs::Jobs); nothing here knows where it is. Whatever it cannot do is no
+//! The storage is behind [`Jobs`]; nothing here knows where it is. Whatever it cannot do is no
 //! reason to fail a request: the chain goes on to its next link.
 
 pub mod desk;

@@ -82,7 +82,7 @@ async fn one_refusal_holds_all_and_the_operator_reads_why() {
     is(&format!("surgetank_probes_total{labels}"), 1.0, 2.0);
     is(&format!("surgetank_queue_waiting{labels}"), 0.0, 0.0);
     is(&format!("surgetank_inflight{labels}"), 0.0, 0.0);
-    is(&format!("surgetank_window_limit{labels}"), 1.0, 4096.0);
+    is(&format!("surgetank_window_limit{labels}"), 1.0, 16384.0);
     is(
         &format!("surgetank_retry_quota_tokens{labels}"),
         1395.0,

@@ -8,7 +8,7 @@
 //!
 //! How many requests run cannot be a number that each instance raises and lowers: an instance that dies
 //! would leave its part in it for ever. So each running request is a *lease*, a member of a sorted set
-//! whose score is when it lapses. Its instance renews it while the request runs ([`background`]), and
+//! whose score is when it lapses. Its instance renews it while the request runs (`background`), and
 //! takes it out at the end. The leases of an instance that died lapse within [`Times::lease`]. Renewing
 //! also brings back what a server has forgotten, so that one that was started anew knows what runs.
 //!
