@@ -343,7 +343,8 @@ impl Joined {
         }
         if thread.is_run() {
             let below = thread.next_target().ok_or("empty")?;
-            let path = self.call.target.path().trim_end_matches('/');
+            let head = self.call.head().ok_or("spent")?;
+            let path = head.target.path().trim_end_matches('/');
             let target = PathAndQuery::try_from(format!("{path}{below}"));
             return Ok(Sequel {
                 target: Some(target.map_err(|_| "unreadable")?),

@@ -1,21 +1,24 @@
 //! A request on its way through the stack: what is known of it, and what has happened to it.
 
 mod attempt;
+mod head;
 mod id;
 mod journal;
 mod wishes;
 
 pub use attempt::{Attempt, Sequel};
+pub use head::Head;
 pub use id::CallId;
 pub use journal::{FailedTry, Journal, Try};
 pub use wishes::{FallbackWish, Wishes};
 
+use self::head::Kept;
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap, Method, Version, uri::PathAndQuery};
+use http::{Method, Version, uri::PathAndQuery};
 use tokio::time::Instant;
 
 use crate::{
@@ -40,14 +43,8 @@ pub struct Call {
     pub arrived: Instant,
     /// As the caller sent it.
     pub method: Method,
-    /// Raw: not one byte of it is ever normalised.
-    pub target: PathAndQuery,
     /// Of the caller's message.
     pub version: Version,
-    /// The caller's fields, all of them; what is not forwarded is left out when an attempt is built.
-    pub headers: HeaderMap,
-    /// hyper keeps the original spelling of the field names here.
-    pub extensions: Extensions,
     /// The body.
     pub payload: Payload,
     /// Which upstream, under which policies.
@@ -72,6 +69,7 @@ pub struct Call {
     pub late: Option<late::Plan>,
     /// Whether it is the opening handshake of a WebSocket.
     pub is_handshake: bool,
+    head: Kept,
     lifecycle: Lifecycle,
     is_traced: bool,
     journal: Mutex<Journal>,
@@ -150,11 +148,8 @@ impl Call {
         Self {
             id,
             arrived,
-            method: parts.method,
-            target,
+            method: parts.method.clone(),
             version: parts.version,
-            headers: parts.headers,
-            extensions: parts.extensions,
             payload,
             route,
             dialect,
@@ -167,9 +162,25 @@ impl Call {
             priority,
             late,
             is_handshake,
+            head: Kept::new(Head::new(parts, target)),
             lifecycle,
             is_traced,
             journal: Mutex::default(),
+        }
+    }
+
+    /// What stood before the body; `None` once it was released.
+    #[must_use]
+    pub fn head(&self) -> Option<Arc<Head>> {
+        self.head.get()
+    }
+
+    /// Lets body and head go: no further attempt will need them. An answer may last for many minutes, and what its caller
+    /// had sent would lie in memory as long. The head stays where the rest of an answer may still be asked for.
+    pub fn release(&self) {
+        self.payload.release();
+        if !self.continues() {
+            self.head.release();
         }
     }
 
@@ -226,9 +237,10 @@ impl Call {
 mod tests {
     use super::*;
 
-    #[test]
-    fn nothing_of_the_caller_is_shown_for_debugging() {
-        let config = crate::config::Config::built_in();
+    /// A call whose message says CANARY wherever it can, and what it was made of.
+    fn canary(change: impl FnOnce(&mut crate::config::Config)) -> Call {
+        let mut config = crate::config::Config::built_in();
+        change(&mut config);
         let rules = crate::rules::Rules::new(&config, &|_| None, None, None).expect("built in");
         let request = http::Request::post("/v1/messages?key=CANARY")
             .header("authorization", "Bearer CANARY")
@@ -262,12 +274,34 @@ mod tests {
             is_traced: false,
         };
         let target = parts.uri.path_and_query().expect("a path").clone();
-        let payload = Payload::Held(Mutex::default());
         let shown = format!("{known:?}");
         assert!(!shown.contains("CANARY"), "{shown}");
-        let call = Call::new(parts, target, payload, known);
+        let payload = Payload::kept(bytes::Bytes::from_static(b"CANARY"));
+        Call::new(parts, target, payload, known)
+    }
+
+    #[test]
+    fn nothing_of_the_caller_is_shown_for_debugging() {
+        let call = canary(|_| {});
         let shown = format!("{call:#?}");
         assert!(!shown.contains("CANARY"), "{shown}");
         assert!(shown.contains(call.id.as_str()), "{shown}");
+    }
+
+    #[test]
+    fn what_no_attempt_needs_is_let_go() {
+        let call = canary(|_| {});
+        let head = Arc::downgrade(&call.head().expect("not released"));
+        call.release();
+        assert!(call.head().is_none() && call.payload.bytes().is_none());
+        assert!(head.upgrade().is_none(), "somebody holds it still");
+
+        let call = canary(|config| {
+            for route in &mut config.routes {
+                route.answers.on_broken = OnBroken::Continue;
+            }
+        });
+        call.release();
+        assert!(call.head().is_some(), "its rest may be asked for");
     }
 }

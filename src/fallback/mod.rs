@@ -120,7 +120,7 @@ impl<S: Tries> Service<Arc<Call>> for Fallback<S> {
         Box::pin(async move {
             let finished = run.await;
             // No further attempt can follow. Whoever needs the body beyond this point takes a clone before.
-            call.payload.release();
+            call.release();
             finished
         })
     }

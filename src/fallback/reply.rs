@@ -109,15 +109,17 @@ impl Reply {
             request_id: call.id.as_str(),
             ..Values::default()
         };
-        let text = self.choose(&call.headers, occasion.failure).render(&values);
+        let head = call.head();
+        let headers = head.as_ref().map(|head| &head.headers);
+        let text = self.choose(headers, occasion.failure).render(&values);
         let json = self.json.as_ref().map(|json| json.render(&values));
         response(call, &text, json.as_deref())
     }
 
-    fn choose(&self, headers: &HeaderMap, failure: FailureKind) -> &Template {
+    fn choose(&self, headers: Option<&HeaderMap>, failure: FailureKind) -> &Template {
         let accepted: Vec<&str> = headers
-            .get_all(header::ACCEPT_LANGUAGE)
-            .iter()
+            .into_iter()
+            .flat_map(|headers| headers.get_all(header::ACCEPT_LANGUAGE))
             .filter_map(|value| value.to_str().ok())
             .collect();
         let wanted = language::wanted(&accepted.join(","));
@@ -219,7 +221,7 @@ mod tests {
         if !accept.is_empty() {
             headers.insert(header::ACCEPT_LANGUAGE, accept.parse().unwrap());
         }
-        reply.choose(&headers, failure).to_string()
+        reply.choose(Some(&headers), failure).to_string()
     }
 
     #[test]

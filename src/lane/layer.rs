@@ -96,13 +96,14 @@ fn credential(call: &Call, upstream: &Upstream) -> u128 {
         return 0;
     }
     let mut digest = Sha256::new();
+    let head = call.head();
     for name in [
         header::AUTHORIZATION.as_str(),
         "x-api-key",
         "api-key",
         "x-goog-api-key",
     ] {
-        for value in call.headers.get_all(name) {
+        for value in head.iter().flat_map(|head| head.headers.get_all(name)) {
             digest.update(value.as_bytes());
             digest.update([0]);
         }

@@ -10,7 +10,7 @@ use http::{
 };
 
 use crate::{
-    call::Call,
+    call::Head,
     upstream::forward::{is_credential, is_hop_by_hop},
 };
 
@@ -41,9 +41,9 @@ pub(super) struct RequestHead {
 }
 
 /// The head of a request as it is kept.
-pub(super) fn request_head(call: &Call) -> Vec<u8> {
-    let mut out = format!("{} {} HTTP/1.1\r\n", call.method, call.target).into_bytes();
-    for (name, value) in &call.headers {
+pub(super) fn request_head(method: &Method, head: &Head) -> Vec<u8> {
+    let mut out = format!("{method} {} HTTP/1.1\r\n", head.target).into_bytes();
+    for (name, value) in &head.headers {
         let field = name.as_str();
         let is_left_out =
             is_hop_by_hop(name) || field.starts_with("x-surgetank-") || LEFT_OUT.contains(&field);

@@ -142,11 +142,12 @@ impl Queue {
 /// The request as it is written.
 fn job(call: &Call, id: JobId, body: &Bytes, rules: &QueueRules) -> Result<NewJob, NotQueued> {
     let owner = call.owner.ok_or(NotQueued::Unfit)?;
+    let head = call.head().ok_or(NotQueued::Unfit)?;
     let (key, print) = match key_of(call, &owner, body) {
         Some((key, print)) => (Some(key), print),
         None => (None, [0; 32]),
     };
-    let wish = call.headers.get("x-surgetank-webhook");
+    let wish = head.headers.get("x-surgetank-webhook");
     let wish = wish.map(|name| name.to_str().unwrap_or_default());
     let webhook = rules.webhook_for(wish);
     let now = Millis::now();
@@ -157,9 +158,11 @@ fn job(call: &Call, id: JobId, body: &Bytes, rules: &QueueRules) -> Result<NewJo
         key,
         print,
         route: call.route.name().to_owned(),
-        head: rules
-            .keys
-            .seal(id, Part::RequestHead, &message::request_head(call)),
+        head: rules.keys.seal(
+            id,
+            Part::RequestHead,
+            &message::request_head(&call.method, &head),
+        ),
         body: rules.keys.seal(id, Part::RequestBody, body),
         webhook: webhook.map(|webhook| webhook.name.clone()),
         now,

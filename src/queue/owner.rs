@@ -63,7 +63,8 @@ impl std::fmt::Debug for Owner {
 ///
 /// The key itself goes into the print, so that a prompt cannot be guessed by whoever has the file.
 pub(super) fn key_of(call: &Call, owner: &Owner, body: &[u8]) -> Option<([u8; 32], [u8; 32])> {
-    let key = call.headers.get("idempotency-key")?.as_bytes();
+    let head = call.head()?;
+    let key = head.headers.get("idempotency-key")?.as_bytes();
     if key.is_empty() {
         return None;
     }
@@ -71,7 +72,7 @@ pub(super) fn key_of(call: &Call, owner: &Owner, body: &[u8]) -> Option<([u8; 32
     let print = [
         key,
         call.method.as_str().as_bytes(),
-        call.target.as_str().as_bytes(),
+        head.target.as_str().as_bytes(),
         body,
     ];
     Some((

@@ -270,7 +270,9 @@ impl Judging<'_> {
         let call = &self.call;
         let is_granted = call.is_handshake
             && response.status() == StatusCode::SWITCHING_PROTOCOLS
-            && handshake::is_granted(&call.headers, response.headers());
+            && call
+                .head()
+                .is_some_and(|asked| handshake::is_granted(&asked.headers, response.headers()));
         if !is_granted {
             return Err(not_sent(SendErrorKind::Malformed));
         }

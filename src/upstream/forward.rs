@@ -60,8 +60,8 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
         upload,
         ..
     } = attempt;
-    let replaced = replaced_body(attempt);
-    let mut headers = request_headers(call, upstream, replaced.as_ref());
+    let (head, replaced) = (call.head()?, replaced_body(attempt));
+    let mut headers = request_headers(call, &head.headers, upstream, replaced.as_ref());
     let body = match replaced {
         Some(bytes) => body::full(bytes),
         None => call.payload.send()?,
@@ -84,14 +84,14 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
         .as_ref()
         .and_then(|sequel| sequel.target.as_ref());
     *request.method_mut() = elsewhere.map_or_else(|| call.method.clone(), |_| Method::GET);
-    *request.uri_mut() = uri(upstream, elsewhere.unwrap_or(&call.target))?;
+    *request.uri_mut() = uri(upstream, elsewhere.unwrap_or(&head.target))?;
     *request.version_mut() = if speaks_http2(call, upstream) {
         Version::HTTP_2
     } else {
         Version::HTTP_11
     };
     *request.headers_mut() = headers;
-    *request.extensions_mut() = call.extensions.clone();
+    *request.extensions_mut() = head.extensions.clone();
     Some(request)
 }
 
@@ -139,12 +139,17 @@ fn uri(upstream: &Upstream, target: &PathAndQuery) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-fn request_headers(call: &Call, upstream: &Upstream, replaced: Option<&Bytes>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(call.headers.keys_len() + 2);
+fn request_headers(
+    call: &Call,
+    asked: &HeaderMap,
+    upstream: &Upstream,
+    replaced: Option<&Bytes>,
+) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(asked.keys_len() + 2);
     headers.insert(header::HOST, upstream.host.clone());
-    let named = Nominated::by(&call.headers);
+    let named = Nominated::by(asked);
     let own_credential = upstream.credential.is_some();
-    for (name, value) in &call.headers {
+    for (name, value) in asked {
         let dropped = is_hop_by_hop(name)
             || named.names(name)
             || matches!(*name, header::HOST | header::EXPECT)
@@ -165,11 +170,11 @@ fn request_headers(call: &Call, upstream: &Upstream, replaced: Option<&Bytes>) -
     if call.version == Version::HTTP_2 && !speaks_http2(call, upstream) {
         join_crumbs(&mut headers);
     }
-    if asks_for_trailers(&call.headers) {
+    if asks_for_trailers(asked) {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     if own_credential {
-        set_credential(&mut headers, call, upstream);
+        set_credential(&mut headers, asked, call.dialect.vendor(), upstream);
     }
     if upstream.via {
         headers.append(header::VIA, via::value());
@@ -191,12 +196,11 @@ fn join_crumbs(headers: &mut HeaderMap) {
 
 /// Puts the configured credential where the caller had its own; a caller without one gets it where
 /// the vendor's documentation puts it.
-fn set_credential(headers: &mut HeaderMap, call: &Call, upstream: &Upstream) {
-    let (name, prefix) = if call.headers.contains_key(API_KEY) {
+fn set_credential(headers: &mut HeaderMap, asked: &HeaderMap, vendor: Vendor, upstream: &Upstream) {
+    let (name, prefix) = if asked.contains_key(API_KEY) {
         (API_KEY, "")
-    } else if call.headers.contains_key(X_API_KEY)
-        || (call.dialect.vendor() == Vendor::Anthropic
-            && !call.headers.contains_key(header::AUTHORIZATION))
+    } else if asked.contains_key(X_API_KEY)
+        || (vendor == Vendor::Anthropic && !asked.contains_key(header::AUTHORIZATION))
     {
         (X_API_KEY, "")
     } else {
