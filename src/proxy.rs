@@ -16,7 +16,7 @@ use crate::{
     server::{self, Certificate, CertificateError, Fleet, Lifecycle, Limits, Listener, Stage},
     store::{self, redis::AddressError},
     telemetry::{Metrics, Traces, TracesError},
-    upstream::{self, Pool},
+    upstream::{self, Names, Pool},
 };
 
 /// Connections to the admin port: enough for every scraper, too few to hurt.
@@ -88,6 +88,7 @@ impl Proxy {
         let certificate = config.tls.as_ref().map(Certificate::read);
         let certificate = certificate.transpose()?.map(Certificate::new);
         let tls = upstream::trust()?;
+        let names = Names::new();
         let limits = Arc::new(limits(config));
         let queue = Queue::open(config, &rules, &metrics)?;
         let shared = Shared {
@@ -101,12 +102,13 @@ impl Proxy {
         };
         shared.metrics.config_begins();
         let drainer = shared.queue.clone().map(|queue| {
-            let (rules, tls) = (rules.clone(), tls.clone());
-            Drainer::start(queue, shared.clone(), move || Pool::new(&rules, &tls))
+            let (rules, tls, names) = (rules.clone(), tls.clone(), names.clone());
+            let pool = move || Pool::new(&rules, &tls, &names);
+            Drainer::start(queue, shared.clone(), pool)
         });
         let edge = {
             let shared = shared.clone();
-            move || app::stack(&shared, Pool::new(&rules, &tls))
+            move || app::stack(&shared, Pool::new(&rules, &tls, &names))
         };
         let workers = config
             .server

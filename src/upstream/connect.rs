@@ -25,6 +25,8 @@ use tokio::{
 };
 use tower::Service;
 
+use super::Names;
+
 /// How long to try one address family before the other is tried beside it (RFC 8305).
 const HAPPY_EYEBALLS: Duration = Duration::from_millis(250);
 
@@ -39,14 +41,19 @@ type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// Opens connections to one upstream.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
-    https: HttpsConnector<HttpConnector>,
+    https: HttpsConnector<HttpConnector<Names>>,
     http2: bool,
     timeout: Duration,
 }
 
 impl Connector {
-    pub(super) fn new(tls: &Arc<rustls::ClientConfig>, h2: bool, timeout: Duration) -> Self {
-        let mut dialer = HttpConnector::new();
+    pub(super) fn new(
+        tls: &Arc<rustls::ClientConfig>,
+        names: Names,
+        h2: bool,
+        timeout: Duration,
+    ) -> Self {
+        let mut dialer = HttpConnector::new_with_resolver(names);
         dialer.enforce_http(false);
         dialer.set_nodelay(true);
         dialer.set_keepalive(Some(TCP_KEEPALIVE));

@@ -9,10 +9,12 @@ mod connect;
 mod error;
 pub mod forward;
 mod interim;
+mod names;
 mod tls;
 pub mod upload;
 
 pub use error::{SendError, SendErrorKind};
+pub use names::Names;
 pub use tls::trust;
 
 use std::{
@@ -168,16 +170,18 @@ struct Connections {
     clients: Mutex<HashMap<Door, Arc<HttpClient>>>,
     rules: RulesInForce,
     tls: Arc<rustls::ClientConfig>,
+    names: Names,
 }
 
 impl Pool {
     /// No connection yet; those of an upstream begin with its first request.
     #[must_use]
-    pub fn new(rules: &RulesInForce, tls: &Arc<rustls::ClientConfig>) -> Self {
+    pub fn new(rules: &RulesInForce, tls: &Arc<rustls::ClientConfig>, names: &Names) -> Self {
         Self(Arc::new(Connections {
             clients: Mutex::default(),
             rules: rules.clone(),
             tls: tls.clone(),
+            names: names.clone(),
         }))
     }
 
@@ -201,26 +205,28 @@ impl Connections {
             upstream.is_some_and(|upstream| Door::of(upstream, upstream.http2) == *door)
         };
         clients.retain(|door, _| in_use(door));
-        let client = Arc::new(client(upstream, http2, &self.tls));
+        let client = Arc::new(self.connect_by(upstream, http2));
         clients.insert(door, client.clone());
         client
     }
-}
 
-fn client(upstream: &Upstream, http2: bool, tls: &Arc<rustls::ClientConfig>) -> HttpClient {
-    Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(POOL_SIZE)
-        .retry_canceled_requests(false) // every attempt is ours to count
-        .set_host(false)
-        .http1_preserve_header_case(true)
-        .http1_max_buf_size(MAX_HEAD)
-        .http2_only(http2)
-        .http2_keep_alive_interval(H2_PING_EVERY)
-        .http2_keep_alive_timeout(H2_PING_TIMEOUT)
-        .build(Connector::new(tls, http2, upstream.timeouts.connect))
+    fn connect_by(&self, upstream: &Upstream, http2: bool) -> HttpClient {
+        let timeout = upstream.timeouts.connect;
+        let connector = Connector::new(&self.tls, self.names.clone(), http2, timeout);
+        Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(POOL_SIZE)
+            .retry_canceled_requests(false) // every attempt is ours to count
+            .set_host(false)
+            .http1_preserve_header_case(true)
+            .http1_max_buf_size(MAX_HEAD)
+            .http2_only(http2)
+            .http2_keep_alive_interval(H2_PING_EVERY)
+            .http2_keep_alive_timeout(H2_PING_TIMEOUT)
+            .build(connector)
+    }
 }
 
 impl tower::Service<Attempt> for Pool {

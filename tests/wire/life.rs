@@ -10,7 +10,7 @@ use surgetank::{
     rules::{Rules, RulesInForce},
     server::{self, Fleet, Lifecycle, Limits, Listener, Stage},
     telemetry::{Metrics, Traces},
-    upstream::{self, Pool},
+    upstream::{self, Names, Pool},
 };
 
 use super::harness::{
@@ -214,7 +214,7 @@ fn with_limits(base_url: &str, change: impl FnOnce(&mut Limits)) -> (SocketAddr,
     change(&mut limits);
     let (limits, tls) = (Arc::new(limits), upstream::trust().expect("TLS"));
     let stacked = shared.clone();
-    let edge = move || app::stack(&stacked, Pool::new(&rules, &tls));
+    let edge = move || app::stack(&stacked, Pool::new(&rules, &tls, &Names::new()));
     let fleet = Fleet::start(1, edge, &limits, &shared.lifecycle).expect("it starts");
     let listener =
         Listener::bind(&Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))).expect("it binds");
