@@ -40,6 +40,10 @@ pub(super) struct ConnectionClock {
     answer_until: AtomicU64,
     /// The latest read found nothing, so whoever reads holds no bytes that it has not used.
     read_is_pending: AtomicBool,
+    /// A request is under way whose body may be too long to be read before it is passed on.
+    has_upload: AtomicBool,
+    /// The socket is to be asked whether its peer has gone.
+    must_look: AtomicBool,
     /// How often everything written so far had left for the kernel.
     flushes: AtomicU64,
     /// Who waits for the next of those: answers that have failed, one for each stream at most.
@@ -71,6 +75,8 @@ impl ConnectionClock {
             write_blocked_since: AtomicU64::new(NEVER),
             answer_until: AtomicU64::new(NEVER),
             read_is_pending: AtomicBool::new(false),
+            has_upload: AtomicBool::new(false),
+            must_look: AtomicBool::new(false),
             flushes: AtomicU64::new(0),
             flush_waiters: Mutex::default(),
             ends_by_closing: AtomicBool::new(false),
@@ -116,6 +122,29 @@ impl ConnectionClock {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.phase.store(IDLE, Ordering::Relaxed);
         InFlight(self.clone())
+    }
+
+    /// The request under way has a body that may be too long to be read before it is passed on.
+    pub(super) fn upload_began(&self) {
+        self.has_upload.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nobody would see that the peer has gone: hyper has read bytes of an upload and reads no more until they are
+    /// passed on, and the end of a connection is found by reading.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.has_upload.load(Ordering::Relaxed)
+            && !self.read_is_pending.load(Ordering::Relaxed)
+            && !self.is_h2.load(Ordering::Relaxed)
+    }
+
+    /// Has the socket asked when the connection is polled next.
+    pub(super) fn look(&self) {
+        self.must_look.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is to be asked now.
+    pub(super) fn takes_look(&self) -> bool {
+        self.must_look.load(Ordering::Relaxed) && self.must_look.swap(false, Ordering::Relaxed)
     }
 
     /// The only answer on an HTTP/1 connection begins, and has this long. One that is made when its time is
@@ -232,6 +261,7 @@ impl Drop for InFlight {
         if clock.in_flight.fetch_sub(1, Ordering::Relaxed) != 1 {
             return;
         }
+        clock.has_upload.store(false, Ordering::Relaxed);
         // hyper looks for more bytes while it answers, unless it has some: a head that came with the
         // request before it, and not all of it, or it would be a request already.
         let has_bytes = !clock.read_is_pending.load(Ordering::Relaxed);

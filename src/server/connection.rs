@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     io,
     net::IpAddr,
     pin::{Pin, pin},
@@ -11,6 +12,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -22,6 +24,7 @@ use tower::{Service, ServiceExt as _};
 use super::{
     Lifecycle, Limits, Stage, answer,
     clock::{ConnectionClock, Judgement},
+    hearing::Hearing,
     socket::{Socket, Transport},
     streams::Streams,
 };
@@ -42,6 +45,9 @@ const HYPER_HEADERS: usize = 100;
 
 /// While the process ends, a connection on which no request has begun for this long has none on the way.
 const LAST_CALL: Duration = Duration::from_millis(250);
+
+/// A body above this size, or of none that is known, may be too long to be read before it is passed on.
+const LONG_BODY: u64 = 64 * 1024;
 
 /// Streams that one HTTP/2 caller may have open at once.
 const H2_STREAMS: u32 = 256;
@@ -89,6 +95,9 @@ pub(super) async fn serve<S, E>(
             let (edge, clock, version) = (edge.clone(), clock.clone(), request.version());
             let (lifecycle, doorway) = (lifecycle.clone(), doorway.clone());
             let in_flight = clock.request_began();
+            if is_long(request.body()) {
+                clock.upload_began();
+            }
             let switch = bridge::asked(&mut request);
             async move {
                 let response = edge.oneshot(Arrival { request, peer }).await;
@@ -109,13 +118,18 @@ pub(super) async fn serve<S, E>(
             .keep_alive_interval(limits.keepalive_idle)
             .serve_connection(io, service);
         let retire = http2::Connection::graceful_shutdown;
-        drive(connection, retire, &clock, &limits, &lifecycle).await;
+        drive(Box::pin(connection), retire, &clock, &limits, &lifecycle).await;
     } else {
         let connection = http1(&limits).serve_connection(io, service).with_upgrades();
         let retire = http1::UpgradeableConnection::graceful_shutdown;
-        drive(connection, retire, &clock, &limits, &lifecycle).await;
+        drive(Box::pin(connection), retire, &clock, &limits, &lifecycle).await;
         doorway.run(limits.write_idle, &lifecycle).await;
     }
+}
+
+fn is_long(body: &Incoming) -> bool {
+    let length = body.size_hint().exact();
+    length.is_none_or(|length| length > LONG_BODY)
 }
 
 fn http1(limits: &Limits) -> http1::Builder {
@@ -205,8 +219,10 @@ async fn last_call(clock: &ConnectionClock, lifecycle: &Lifecycle) {
     }
 }
 
+/// Serves a connection to its end. It lies in a box of its own: in the task it would lie twice, here and where it was made,
+/// beside one of the other protocol.
 async fn drive<C, T>(
-    connection: C,
+    mut connection: Pin<Box<C>>,
     retire: fn(Pin<&mut C>),
     clock: &ConnectionClock,
     limits: &Limits,
@@ -214,10 +230,9 @@ async fn drive<C, T>(
 ) where
     C: Future<Output = T>,
 {
-    let mut connection = pin!(connection);
     let mut leaving = pin!(last_call(clock, lifecycle));
     let mut ending = pin!(lifecycle.reached(Stage::Ending));
-    let (mut retired, mut told) = (false, false);
+    let (mut hearing, mut retired, mut told) = (Hearing::default(), false, false);
     let mut looks = tokio::time::interval(limits.look_every());
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     looks.reset();
@@ -226,7 +241,7 @@ async fn drive<C, T>(
             biased;
             // Errors here are the peer's (a reset, bytes that are not HTTP): hyper has answered what
             // could be answered, and a log line for each would let any peer fill the disk.
-            _ = connection.as_mut() => return,
+            () = poll_fn(|cx| hearing.poll(connection.as_mut(), clock, cx)) => return,
             () = leaving.as_mut(), if !retired => {
                 retired = true;
                 retire(connection.as_mut());

@@ -14,6 +14,7 @@ mod clock;
 mod closing;
 mod connection;
 pub mod guard;
+mod hearing;
 mod lifecycle;
 mod listener;
 mod socket;

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::harness::{Caller, Origin, PATIENCE, Recipe, Request, Rig, Tongue, soon, until};
+use super::harness::{Caller, Origin, PATIENCE, Recipe, Request, Rig, Tank, Tongue, soon, until};
 
 /// How soon the upstream has to see that its caller has gone. A busy machine may take longer once, not three times.
 const AT_ONCE: Duration = Duration::from_millis(100);
@@ -240,6 +240,42 @@ async fn an_upload_that_is_left_while_it_passes_breaks_off_upstream() {
         tank.at_rest().await;
     }
     assert_eq!(tank.outcomes("abandoned"), 2);
+}
+
+/// Sends an upload until nobody takes more of it.
+async fn stuck_upload(tank: &Tank) -> Caller {
+    const LENGTH: usize = 1 << 30;
+    let mut caller = tank.caller().await;
+    caller
+        .send(format!(
+            "POST /v1/files HTTP/1.1\r\nhost: app\r\ncontent-length: {LENGTH}\r\n\r\n"
+        ))
+        .await;
+    let piece = vec![b'x'; 256 << 10];
+    let silence = Duration::from_millis(200);
+    while let Ok(sent) = timeout(silence, caller.wire.try_send(&piece)).await {
+        sent.expect("it is connected");
+    }
+    caller
+}
+
+#[tokio::test]
+async fn a_reset_ends_an_upload_also_while_the_upstream_takes_nothing() {
+    let origin = Origin::start().await;
+    let tank =
+        Recipe::over(&origin.url()).start_with("replay: { per_request: 64KiB, total: 1MiB }");
+    let mut quickest = Duration::MAX;
+    for _ in 0..3 {
+        let caller = stuck_upload(&tank).await;
+        let mut upstream = origin.accept().await;
+        let left = Instant::now();
+        caller.wire.reset();
+        tank.at_rest().await;
+        quickest = quickest.min(left.elapsed());
+        soon("the upstream's connection ends", upstream.wire.rest()).await;
+    }
+    assert!(quickest <= AT_ONCE, "{quickest:?} at best");
+    assert_eq!(tank.outcomes("abandoned"), 3);
 }
 
 #[tokio::test]
