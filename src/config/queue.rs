@@ -1,8 +1,8 @@
 //! The queue of requests that must not be lost: its bounds, how it is worked off, who is told.
 
-use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::de::{Deserializer, Error};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use super::base_url::BaseUrl;
 use super::credential::Credential;
 use super::decode::OneOrMany;
 use super::fallback::{Template, TemplateError};
-use super::units::{PositiveDurationText, Rate, SizeText, at_least_one, from_text};
+use super::units::{PositiveDurationText, Rate, SizeText, at_least_one, text_form};
 use crate::store::jobs;
 
 /// How requests are kept that are carried out later. It needs a `store`.
@@ -197,34 +197,16 @@ impl fmt::Display for QueueText {
     }
 }
 
-macro_rules! text_form {
-    ($($text:ty, $name:literal, $expecting:literal, $pattern:literal;)*) => {$(
-        impl<'de> Deserialize<'de> for $text {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                from_text(deserializer, $expecting)
-            }
-        }
+impl Serialize for QueueText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
-        impl Serialize for $text {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl JsonSchema for $text {
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn schema_name() -> Cow<'static, str> {
-                $name.into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": $pattern })
-            }
-        }
-    )*};
+impl Serialize for WebhookUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 text_form! {

@@ -12,7 +12,7 @@ use serde::de::{Deserializer, Error, Visitor};
 use super::template::{Template, Values};
 use super::when::{FailureKind, one_or_many};
 use crate::config::decode::SHORT_FORM;
-use crate::config::units::from_text;
+use crate::config::units::text_form;
 
 /// A friendly answer. In a file it is a text alone, or a mapping with more to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,30 +252,6 @@ impl FromStr for JsonTemplate {
             Err(_) => Err("it must be a JSON object, such as '{\"status\": \"busy\", \"retry_in\": {wait_seconds}}'".to_owned()),
         }
     }
-}
-
-macro_rules! text_form {
-    ($($text:ty, $name:literal, $expecting:literal, $pattern:literal;)*) => {$(
-        impl<'de> Deserialize<'de> for $text {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                from_text(deserializer, $expecting)
-            }
-        }
-
-        impl JsonSchema for $text {
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn schema_name() -> Cow<'static, str> {
-                $name.into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": $pattern })
-            }
-        }
-    )*};
 }
 
 text_form! {

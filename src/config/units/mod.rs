@@ -10,6 +10,7 @@ mod duration;
 mod number;
 mod rate;
 mod size;
+mod text_form;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -25,6 +26,7 @@ pub(super) use self::number::{
 pub use self::rate::{Rate, RateError};
 pub(super) use self::size::SizeText;
 pub use self::size::{SizeError, display_size, parse_size};
+pub(super) use self::text_form::text_form;
 
 /// Reads a value from its text by [`FromStr`]; `expecting` is the noun phrase for messages.
 pub(super) fn from_text<'de, D, T>(deserializer: D, expecting: &'static str) -> Result<T, D::Error>
