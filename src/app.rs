@@ -21,7 +21,7 @@ use crate::{
     dialect::Dialect,
     fallback::{FallbackLayer, Finished},
     lane::layer::{LaneLayer, Lanes},
-    limit::layer::LimitLayer,
+    limit::{later::ChargeLayer, layer::LimitLayer},
     queue::{Queue, drain::BeginLayer},
     reception::ReceptionLayer,
     rescue::RescueLayer,
@@ -178,6 +178,8 @@ pub fn background(
         ..
     } = shared.clone();
     ServiceBuilder::new()
+        // Charges its user's tokens with what it comes to; that it may be sent was decided when it was taken in.
+        .layer(ChargeLayer)
         // Walks the chain's upstreams; there is nobody to give a reply to, and it is in the queue already.
         .layer(FallbackLayer {
             lanes,

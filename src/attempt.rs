@@ -87,6 +87,11 @@ pub enum Cause {
         "this request was queued before, and may have been carried out; to have it carried out all the same, send it with another idempotency key"
     )]
     Unsure,
+    /// Its caller wishes a webhook to be told that is not there.
+    #[error(
+        "there is no webhook of the name that `x-surgetank-webhook` gives; leave the header out, or ask who runs this service for the names that there are"
+    )]
+    NoWebhook,
     /// It was queued, and cannot be begun: it was cancelled, or the storage does not work.
     #[error("the queued request could not be begun")]
     NotBegun,

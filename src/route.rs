@@ -62,6 +62,22 @@ impl Route {
         &self.policy.name
     }
 
+    /// The name of the class with this number (`Call::class`); nothing for 0.
+    #[must_use]
+    pub fn class_name(&self, number: u16) -> Option<&str> {
+        let index = usize::from(number).checked_sub(1)?;
+        let class = self.policy.limits.classes.0.get(index);
+        class.map(|class| class.name.as_str())
+    }
+
+    /// The number of the class of this name; 0 where there is none.
+    #[must_use]
+    pub fn class_named(&self, name: &str) -> u16 {
+        let mut classes = self.policy.limits.classes.0.iter();
+        let index = classes.position(|class| class.name == name);
+        index.map_or(0, |index| u16::try_from(index + 1).unwrap_or(0))
+    }
+
     /// The upstreams that its requests may be sent to, in the order in which they are tried.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         let links = self.fallback.iter().filter_map(|link| match &link.to {

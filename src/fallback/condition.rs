@@ -15,9 +15,11 @@ use crate::{
 
 /// What the conditions of a link look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Situation {
+pub struct Situation<'a> {
     /// How the request failed last.
     pub failure: FailureKind,
+    /// The class of its user, if that is in one.
+    pub class: Option<&'a str>,
     /// It asks for an answer in a given form.
     pub structured: bool,
     /// What its caller's time leaves.
@@ -53,9 +55,10 @@ pub fn failure_of(verdict: Verdict) -> Option<FailureKind> {
 
 /// Whether a link with these conditions is tried.
 #[must_use]
-pub fn applies(when: &When, kind: Kind, situation: &Situation) -> bool {
+pub fn applies(when: &When, kind: Kind, situation: &Situation<'_>) -> bool {
     let Situation {
         failure,
+        class,
         structured,
         time_left,
     } = *situation;
@@ -68,13 +71,18 @@ pub fn applies(when: &When, kind: Kind, situation: &Situation) -> bool {
     } else {
         when.failure.contains(&failure)
     };
+    let fits_class = when.class.is_empty()
+        || class.is_some_and(|class| when.class.iter().any(|wanted| wanted == class));
     fits_failure
+        && fits_class
         && when.structured.is_none_or(|wanted| wanted == structured)
         && when.time_left.is_none_or(|least| time_left >= least)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, option::of, prelude::*, sample::select};
+
     use super::*;
     use crate::retry::triage::{Outcome, triage};
     use FailureKind as F;
@@ -88,9 +96,10 @@ mod tests {
         F::ContextTooLong,
     ];
 
-    fn situation(failure: F) -> Situation {
+    fn situation(failure: F) -> Situation<'static> {
         Situation {
             failure,
+            class: None,
             structured: false,
             time_left: Duration::from_secs(10),
         }
@@ -153,6 +162,68 @@ mod tests {
                 ..When::default()
             };
             assert_eq!(applies(&when, Kind::Upstream, &at), expected, "{least} s");
+        }
+    }
+
+    #[test]
+    fn a_link_for_classes_is_there_for_their_users_alone() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        // (the link's classes, the user's class, whether it is tried)
+        for (wanted, class, expected) in [
+            (&[][..], None, true),
+            (&[], Some("gold"), true),
+            (&["gold"], None, false),
+            (&["gold"], Some("gold"), true),
+            (&["gold"], Some("Gold"), false),
+            (&["gold"], Some("free"), false),
+            (&["free", "gold"], Some("gold"), true),
+            (&["free", "gold"], None, false),
+        ] {
+            let when = When {
+                class: words(wanted),
+                ..When::default()
+            };
+            for kind in [Kind::Upstream, Kind::Own, Kind::Error] {
+                let at = Situation {
+                    class,
+                    ..situation(F::Faulty)
+                };
+                assert_eq!(applies(&when, kind, &at), expected, "{wanted:?} {class:?}");
+                // It is one condition beside the others.
+                let at = Situation {
+                    class,
+                    ..situation(F::ContextTooLong)
+                };
+                assert!(!applies(&when, kind, &at), "{wanted:?} {class:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_condition_more_never_opens_a_link(
+            wanted in vec("[a-c]", 0..3),
+            class in of("[a-d]"),
+            failure in select(ALL.to_vec()),
+            named in vec(select(ALL.to_vec()), 0..3),
+            structured in any::<bool>(),
+            least in of(0_u64..20),
+        ) {
+            let kinds = [Kind::Upstream, Kind::Own, Kind::Error];
+            let at = Situation { class: class.as_deref(), structured, ..situation(failure) };
+            let when = When {
+                failure: named,
+                class: wanted,
+                structured: None,
+                time_left: least.map(Duration::from_secs),
+            };
+            let without = When { class: Vec::new(), ..when.clone() };
+            for kind in kinds {
+                let is_one_of_them = when.class.is_empty()
+                    || class.as_ref().is_some_and(|class| when.class.contains(class));
+                let expected = applies(&without, kind, &at) && is_one_of_them;
+                prop_assert_eq!(applies(&when, kind, &at), expected);
+            }
         }
     }
 

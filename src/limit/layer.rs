@@ -192,7 +192,7 @@ async fn admit(
 }
 
 /// About how many tokens the call will use, where anybody counts them.
-fn estimate(limiter: &Limiter, call: &Call) -> Estimate {
+pub(super) fn estimate(limiter: &Limiter, call: &Call) -> Estimate {
     if call.method != Method::POST || !limiter.counts_tokens(call.class) {
         return Estimate::default();
     }

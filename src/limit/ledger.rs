@@ -32,6 +32,11 @@ impl Ledger {
             .admit_among(among, account, tokens, Instant::now())
     }
 
+    /// Charges tokens that were used already, whatever that leaves.
+    pub(super) fn charge(&self, account: Account, tokens: u64) {
+        self.table.charge(account, tokens, Instant::now());
+    }
+
     /// How an account is asked for in a store; `is_everybody` where it is that of all users together.
     pub(super) fn entry(&self, account: Account, is_everybody: bool) -> Entry {
         Entry {

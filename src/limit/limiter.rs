@@ -152,6 +152,30 @@ impl Limiter {
         self.wait(wish, &place, told, give_up, waits_until).await
     }
 
+    /// Charges tokens that a user of this class has used already, for a request that was let in at another time. Nothing
+    /// is refused; what is beyond the limit is a debt.
+    pub fn charge(&self, user: UserKey, class: u16, tokens: u64) {
+        if tokens == 0 || !self.counts_tokens(class) {
+            return;
+        }
+        let wish = Wish {
+            user,
+            class,
+            tokens,
+            answer_by: Instant::now(),
+        };
+        if let Some(account) = self.account(&wish) {
+            self.users.charge(account, tokens);
+        }
+        if let Some(total) = &self.total {
+            total.charge(everybody(), tokens);
+        }
+        // This process's own accounts follow the store's, and hold while it is away.
+        if let Some(shared) = &self.shared {
+            shared.limits().charge(self.asked(&wish));
+        }
+    }
+
     /// Users that are remembered now.
     #[must_use]
     pub fn users(&self) -> usize {

@@ -22,6 +22,7 @@
 //! | [`ledger`] | the accounts of some plans, and how a shared store is asked for them |
 //! | [`shared`] | limits of all instances together, and who decides while their store is away |
 //! | [`held`] | what a running request holds in accounts |
+//! | [`later`] | what a queued request uses, charged afterwards |
 //! | [`fields`], [`vendor`] | what a caller is told: `RateLimit`, `Retry-After`, and the vendors' own |
 
 pub mod account;
@@ -30,6 +31,7 @@ pub mod fields;
 pub mod gcra;
 pub mod held;
 pub mod identity;
+pub mod later;
 pub mod layer;
 pub mod ledger;
 pub mod limiter;

@@ -30,6 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Tab {
     call: Arc<Call>,
+    /// What it holds; nothing where it is charged afterwards.
     held: Option<Held>,
     estimate: Estimate,
     outcome: Option<Outcome>,
@@ -42,6 +43,18 @@ impl Tab {
         Self {
             call,
             held: Some(held),
+            estimate,
+            outcome: None,
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    /// For a request that was let in before, holds nothing, and is charged with what it has used; `estimate` stands for
+    /// what nobody tells.
+    pub(super) fn later(call: Arc<Call>, estimate: Estimate) -> Self {
+        Self {
+            call,
+            held: None,
             estimate,
             outcome: None,
             ended: AtomicBool::new(false),
@@ -74,8 +87,10 @@ impl Tab {
 impl Drop for Tab {
     fn drop(&mut self) {
         let spent = self.spent();
-        if let Some(held) = self.held.take() {
-            held.settle(spent);
+        match (self.held.take(), &self.call.route.limiter) {
+            (Some(held), _) => held.settle(spent),
+            (None, Some(limiter)) => limiter.charge(self.call.user, self.call.class, spent),
+            (None, None) => {}
         }
     }
 }

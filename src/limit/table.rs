@@ -155,6 +155,14 @@ impl Table {
         }
     }
 
+    /// Charges tokens that were used already, for no running request. It may leave a debt.
+    pub fn charge(&self, account: Account, tokens: u64, now: Instant) {
+        let (plan, now) = (self.plan(account), self.micros(now));
+        self.inner.shard(&account).with(account, now, |state| {
+            account::settle(plan, state, 0, tokens, 1, now);
+        });
+    }
+
     /// Takes over what a shared store has said of an account, `tats` in microseconds of this table's origin, and
     /// counts a request as running that the store has let in.
     pub fn adopt(&self, account: Account, tats: &[Tat], tokens: u64, now: Instant) -> Permit {

@@ -171,9 +171,7 @@ impl Queue {
             Some(State::Gone) => return Err(Turned::Gone),
             Some(_) => {}
         }
-        if let Some(running) = self.carried().get(&id) {
-            running.notify_one();
-        }
+        self.stop_carrying(id);
         if !record.state.is_final() {
             self.ended(&record.route, "cancelled", record.queued);
         }

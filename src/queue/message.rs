@@ -10,7 +10,7 @@ use http::{
 };
 
 use crate::{
-    call::Head,
+    call::{Call, Head},
     upstream::forward::{is_credential, is_hop_by_hop},
 };
 
@@ -32,17 +32,23 @@ const LEFT_OUT: [&str; 11] = [
     "proxy-authorization",
 ];
 
+/// The name of its user's class stands in this field of a kept head: classes are numbered by the configuration of the
+/// moment. A caller's own field of this name is not kept.
+static CLASS: HeaderName = HeaderName::from_static("x-surgetank-class");
+
 /// A request's head, read back.
 #[derive(Debug)]
 pub(super) struct RequestHead {
     pub(super) method: Method,
     pub(super) target: PathAndQuery,
     pub(super) headers: HeaderMap,
+    /// The name of its user's class, if it had one.
+    pub(super) class: Option<String>,
 }
 
 /// The head of a request as it is kept.
-pub(super) fn request_head(method: &Method, head: &Head) -> Vec<u8> {
-    let mut out = format!("{method} {} HTTP/1.1\r\n", head.target).into_bytes();
+pub(super) fn request_head(call: &Call, head: &Head) -> Vec<u8> {
+    let mut out = format!("{} {} HTTP/1.1\r\n", call.method, head.target).into_bytes();
     for (name, value) in &head.headers {
         let field = name.as_str();
         let is_left_out =
@@ -53,6 +59,9 @@ pub(super) fn request_head(method: &Method, head: &Head) -> Vec<u8> {
             push(&mut out, name, value.as_bytes());
         }
     }
+    if let Some(class) = call.route.class_name(call.class) {
+        push(&mut out, &CLASS, class.as_bytes());
+    }
     out.extend_from_slice(b"\r\n");
     out
 }
@@ -62,10 +71,13 @@ pub(super) fn read_request(bytes: &[u8]) -> Option<RequestHead> {
     let mut fields = vec![httparse::EMPTY_HEADER; MOST_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     request.parse(bytes).ok()?.is_complete().then_some(())?;
+    let mut headers = read_fields(request.headers)?;
+    let class = headers.remove(&CLASS);
     Some(RequestHead {
         method: request.method?.parse().ok()?,
         target: request.path?.parse().ok()?,
-        headers: read_fields(request.headers)?,
+        class: class.and_then(|class| Some(class.to_str().ok()?.to_owned())),
+        headers,
     })
 }
 

@@ -177,6 +177,13 @@ impl Queue {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends what this process does for an entry that was removed, if it does anything.
+    fn stop_carrying(&self, id: JobId) {
+        if let Some(running) = self.carried().get(&id) {
+            running.notify_one();
+        }
+    }
+
     /// Counts the end of an entry, or of a try of it.
     fn ended(&self, route: &str, end: &str, queued: Millis) {
         let families = &self.0.metrics.queue;

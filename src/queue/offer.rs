@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use tokio::runtime::Handle;
 
 use super::{LOOK_AGAIN, Queue, QueueRules, location, message, owner::key_of, seal::Part};
 use crate::{
     body::{self, Body},
-    call::{Call, FallbackWish},
+    call::{Call, FallbackWish, Head},
     config::Values,
     fallback::reply,
     store::jobs::{JobId, Millis, NewJob, Put, Record, State, StoreError},
@@ -19,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The longest wait that a caller is told of.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Names the webhook that is told of the end.
+static WEBHOOK: HeaderName = HeaderName::from_static("x-surgetank-webhook");
 
 /// Why a request was not taken in. The chain goes on to its next link.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +63,14 @@ impl NotQueued {
 }
 
 impl Queue {
+    /// Whether the webhook that a request names, if it names one, is not there.
+    #[must_use]
+    pub fn lacks_webhook_of(&self, call: &Call) -> bool {
+        let head = call.head();
+        let wish = head.as_ref().and_then(|head| webhook_wish(head));
+        wish.is_some_and(|name| self.rules().webhook(name).is_none())
+    }
+
     /// Keeps a request, and gives what its caller is told. It is on the disk when this returns.
     ///
     /// # Errors
@@ -103,11 +115,17 @@ impl Queue {
         let response = accepted(call, id, wait, &rules).ok_or(NotQueued::Unfit)?;
         let job = job(call, id, &body, &rules)?;
         let (print, now) = (job.print, job.now);
-        let put = self.store().put(job);
-        let Ok(put) = tokio::time::timeout(PATIENCE, put).await else {
+        let untold = Untold {
+            queue: self,
+            call,
+            // Its repeat finds it.
+            id: job.key.is_none().then_some(id),
+        };
+        let put = tokio::time::timeout(PATIENCE, self.store().put(job)).await;
+        untold.disarm();
+        let Ok(put) = put else {
             // It may be kept later all the same; nobody would know of it.
-            let removing = self.store().remove(id, now, now);
-            tokio::spawn(async move { removing.await.map(|_| ()) });
+            self.withdraw(id);
             return Err(NotQueued::Slow);
         };
         let (id, response, result) = match put? {
@@ -122,6 +140,25 @@ impl Queue {
         call.journal().queued = Some(id);
         self.0.bell.notify_one();
         Ok((response, result))
+    }
+
+    /// Takes an entry back that nobody was told of, if it is kept after all.
+    fn withdraw(&self, id: JobId) {
+        // Without a runtime the process is at its end.
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let (queue, now) = (self.clone(), Millis::now());
+        // Asked for at once, so that it stands right behind the writing.
+        let removing = self.store().remove(id, now, now);
+        runtime.spawn(async move {
+            match removing.await {
+                Ok(_) => queue.stop_carrying(id),
+                Err(error) => {
+                    tracing::warn!(queue_id = %id, reason = %error, "a request whose caller was not told that it is queued could not be taken back; it may be carried out for nobody");
+                }
+            }
+        });
     }
 
     /// A repeat of what was given up asks for it once more.
@@ -139,6 +176,33 @@ impl Queue {
     }
 }
 
+/// An entry that is being written. Its caller may leave before it is told its id; then nobody could ever read the answer,
+/// and the entry is taken back.
+struct Untold<'a> {
+    queue: &'a Queue,
+    call: &'a Call,
+    /// Nothing, once it is over, and where the caller can find the entry without being told.
+    id: Option<JobId>,
+}
+
+impl Untold<'_> {
+    /// The storage has said what became of it.
+    fn disarm(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            let labels = [self.call.route.name(), "left"];
+            let offered = &self.queue.metrics().queue.offered;
+            offered.with_label_values(&labels).inc();
+            self.queue.withdraw(id);
+        }
+    }
+}
+
 /// The request as it is written.
 fn job(call: &Call, id: JobId, body: &Bytes, rules: &QueueRules) -> Result<NewJob, NotQueued> {
     let owner = call.owner.ok_or(NotQueued::Unfit)?;
@@ -147,9 +211,7 @@ fn job(call: &Call, id: JobId, body: &Bytes, rules: &QueueRules) -> Result<NewJo
         Some((key, print)) => (Some(key), print),
         None => (None, [0; 32]),
     };
-    let wish = head.headers.get("x-surgetank-webhook");
-    let wish = wish.map(|name| name.to_str().unwrap_or_default());
-    let webhook = rules.webhook_for(wish);
+    let webhook = rules.webhook_for(webhook_wish(&head));
     let now = Millis::now();
     Ok(NewJob {
         id,
@@ -158,16 +220,20 @@ fn job(call: &Call, id: JobId, body: &Bytes, rules: &QueueRules) -> Result<NewJo
         key,
         print,
         route: call.route.name().to_owned(),
-        head: rules.keys.seal(
-            id,
-            Part::RequestHead,
-            &message::request_head(&call.method, &head),
-        ),
+        head: rules
+            .keys
+            .seal(id, Part::RequestHead, &message::request_head(call, &head)),
         body: rules.keys.seal(id, Part::RequestBody, body),
         webhook: webhook.map(|webhook| webhook.name.clone()),
         now,
         expires: now.after(rules.settings.ttl),
     })
+}
+
+/// The name of the webhook that the caller wishes to be told, where it names one.
+fn webhook_wish(head: &Head) -> Option<&str> {
+    let wish = head.headers.get(&WEBHOOK)?;
+    Some(wish.to_str().unwrap_or_default())
 }
 
 /// The body, where the request is one that can be carried out without its caller.

@@ -87,7 +87,7 @@ impl QueueRules {
     }
 
     /// The webhook for a request that wishes for the one of this name, or for none in particular. A name that is not
-    /// there is told to nobody.
+    /// there was refused before ([`Queue::lacks_webhook_of`](super::Queue::lacks_webhook_of)), unless it went meanwhile.
     pub(super) fn webhook_for(&self, wish: Option<&str>) -> Option<&Target> {
         match wish {
             Some(name) => self.webhook(name),

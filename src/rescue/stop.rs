@@ -172,9 +172,10 @@ impl Stop {
 
 fn outcome_of(failure: &Failure) -> Outcome {
     match failure.cause {
-        Cause::Send(SendErrorKind::UploadLate) | Cause::KeyReused | Cause::Unsure => {
-            Outcome::Rejected
-        }
+        Cause::Send(SendErrorKind::UploadLate)
+        | Cause::KeyReused
+        | Cause::Unsure
+        | Cause::NoWebhook => Outcome::Rejected,
         _ if failure.verdict.class == Class::Abandoned => Outcome::Abandoned,
         _ => Outcome::Failed,
     }
@@ -188,6 +189,7 @@ fn status_of(failure: &Failure) -> (StatusCode, ErrorKind) {
         Cause::Send(SendErrorKind::UploadLate) => (StatusCode::REQUEST_TIMEOUT, ErrorKind::Timeout),
         Cause::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, ErrorKind::Invalid),
         Cause::Unsure => (StatusCode::CONFLICT, ErrorKind::Invalid),
+        Cause::NoWebhook => (StatusCode::BAD_REQUEST, ErrorKind::Invalid),
         Cause::Refused(_) | Cause::LeftAlone | Cause::NotBegun => {
             (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Overloaded)
         }

@@ -51,7 +51,8 @@ impl Millis {
     }
 }
 
-/// The name of an entry: 128 random bits, told as 32 hexadecimal digits. Nobody can guess one.
+/// The name of an entry: when it was made, in 48 bits, and 80 random ones, told as 32 hexadecimal digits. Nobody can guess
+/// one; and new ones stand beside each other in an index of names, so that it costs the same however many there are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub [u8; 16]);
 
@@ -60,6 +61,7 @@ impl JobId {
     pub fn random(rng: &mut impl rand::Rng) -> Self {
         let mut bytes = [0; 16];
         rng.fill_bytes(&mut bytes);
+        bytes[..6].copy_from_slice(&Millis::now().0.to_be_bytes()[2..]);
         Self(bytes)
     }
 }
@@ -367,8 +369,8 @@ pub trait Jobs: Send + Sync + fmt::Debug {
     /// each is to be begun, or given back.
     fn take(&self, route: &str, most: usize, now: Millis) -> Stored<Vec<Taken>>;
 
-    /// Gives back an entry that was taken and not begun. It keeps its place in the order, and is not taken again before
-    /// `due`.
+    /// Gives back an entry that was taken and not sent. It keeps its place in the order, and is not taken again before
+    /// `due`. Where it was begun already, that counts for nothing.
     fn give_back(&self, id: JobId, due: Millis) -> Stored<()>;
 
     /// Says that a taken entry is about to be carried out. False when it was removed meanwhile.
@@ -414,11 +416,38 @@ pub trait Jobs: Send + Sync + fmt::Debug {
 
     /// Whether it works, as far as is known.
     fn is_up(&self) -> bool;
+
+    /// Entries that were taken here and are not ours any more, as far as was found out since this was asked last: somebody
+    /// else has removed them, or has taken them over. What is done for them is to end.
+    fn lost(&self) -> Vec<JobId> {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_made_one_after_the_other_stand_beside_each_other_and_cannot_be_guessed() {
+        let before = Millis::now().0;
+        let ids: Vec<JobId> = (0..1_000)
+            .map(|_| JobId::random(&mut rand::rng()))
+            .collect();
+        let after = Millis::now().0;
+        for id in &ids {
+            let mut moment = [0; 8];
+            moment[2..].copy_from_slice(&id.0[..6]);
+            let moment = i64::from_be_bytes(moment);
+            assert!((before..=after).contains(&moment), "{id}");
+        }
+        // Each of the other bits is set in about half of them.
+        for bit in 48..128 {
+            let set = ids.iter().filter(|id| id.0[bit / 8] >> (bit % 8) & 1 == 1);
+            let set = set.count();
+            assert!((350..650).contains(&set), "bit {bit}: {set}");
+        }
+    }
 
     #[test]
     fn ids_print_as_they_are_read() {

@@ -115,6 +115,10 @@ pub trait SharedLimits: Send + Sync + fmt::Debug {
     /// A request has ended. Does not wait: what is to be said is said in the background, once the store answers.
     fn settle(&self, lease: Lease, ending: Ending);
 
+    /// Charges tokens that were used by a request that was let in at another time, whatever that leaves. Does not wait
+    /// either.
+    fn charge(&self, asked: Asked);
+
     /// Is ready when the store was told of all requests that have ended.
     fn settled(&self) -> BoxFuture<'static, ()>;
 

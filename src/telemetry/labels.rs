@@ -133,6 +133,7 @@ const OFFERED: &[&str] = &[
     "no_credential",
     "key_reused",
     "unsure",
+    "left",
 ];
 
 /// How a try of a queued request ended, or that request without one.

@@ -4,7 +4,10 @@ use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
 
 use surgetank::{
     config::Store,
-    store::redis::{Operation, Redis, StoreError},
+    store::{
+        jobs::{Bounds, OnCrash},
+        redis::{Operation, Redis, StoreError, jobs},
+    },
     telemetry::Metrics,
 };
 use tokio::time::Instant;
@@ -282,4 +285,49 @@ async fn a_cluster_is_one_store() {
     let size = |node: &Server| node.cli(&["DBSIZE"]).parse::<u32>().expect("a number");
     assert_eq!(size(&one) + size(&two), 20);
     assert!(size(&one) > 0 && size(&two) > 0);
+}
+
+/// What a cluster of a single node, as some that are rented are, makes of the queue.
+#[tokio::test]
+async fn a_queue_in_a_cluster_of_one_node_meets_no_error() {
+    let node = Server::with(&["--cluster-enabled", "yes"]).await;
+    node.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let began = Instant::now();
+    while !node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
+        assert!(began.elapsed() < PATIENCE, "it is a cluster");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let store = Store {
+        cluster: true,
+        ..Store::at(node.url())
+    };
+    let metrics = Arc::new(Metrics::new().expect("no name twice"));
+    let settings = jobs::Settings {
+        bounds: Bounds {
+            requests: 10,
+            bytes: 1_000,
+        },
+        on_crash: OnCrash::Retry,
+        keep: Duration::from_secs(60),
+        lease: jobs::LEASE,
+    };
+    let _queue = jobs::RedisJobs::serve(&store, settings, &metrics).expect("a sound address");
+    // Its first renewal, and the question whether the server keeps what it is told.
+    let answered = || {
+        let seconds = metrics.store_seconds.with_label_values(&["queue"]);
+        seconds.get_sample_count()
+    };
+    let failed = || {
+        let reasons = ["down", "timeout", "failed"].iter();
+        let errors = reasons.map(|reason| {
+            let errors = &metrics.store_errors;
+            errors.with_label_values(&["queue", reason]).get()
+        });
+        errors.sum::<u64>()
+    };
+    while answered() + failed() < 2 {
+        assert!(began.elapsed() < PATIENCE, "it is asked");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!((answered(), failed()), (2, 0));
 }

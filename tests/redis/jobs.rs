@@ -231,6 +231,11 @@ impl Twins {
                 let _ = same!(self, give_back(taken.id, due));
             } else if self.random.random_bool(0.9) {
                 assert_eq!(same!(self, begin(taken.id, now)), Ok(true));
+                if self.random.random_bool(0.1) {
+                    let due = self.soon();
+                    let _ = same!(self, give_back(taken.id, due));
+                    continue;
+                }
                 let end = self.end();
                 if self.random.random_bool(0.9) {
                     assert_eq!(same!(self, end(taken.id, end, now)), Ok(true));
@@ -429,6 +434,52 @@ async fn what_a_dead_replica_was_at_is_marked_and_what_it_had_taken_is_not() {
         let answer = living.answer(jobs[1].id).await.expect("it works");
         assert_eq!(answer, Some((b"200".to_vec(), b"an\0swer\r\n".to_vec())));
     }
+}
+
+#[tokio::test]
+async fn a_replica_is_told_what_is_not_its_own_any_more_and_only_that() {
+    let server = Server::start().await;
+    let lease = Duration::from_millis(600);
+    let (here, other) = (
+        serve(&server.store(), settings(OnCrash::Retry, lease)),
+        serve(&server.store(), settings(OnCrash::Retry, lease)),
+    );
+    let now = Millis::now();
+    let jobs: Vec<_> = (1..=5).map(|user| job(user, now)).collect();
+    for job in &jobs {
+        assert_eq!(here.put(job.clone()).await, Ok(Put::Kept));
+    }
+    assert_eq!(here.take("chat", 9, now).await.expect("it works").len(), 5);
+    for job in &jobs[..3] {
+        assert_eq!(here.begin(job.id, now).await, Ok(true));
+    }
+    // One that runs and one that is held are cancelled elsewhere; one ends, one is given back, one goes on.
+    for cancelled in [jobs[0].id, jobs[3].id] {
+        other
+            .remove(cancelled, now, now.after(HOUR))
+            .await
+            .expect("it works");
+    }
+    assert_eq!(here.end(jobs[1].id, done(now), now).await, Ok(true));
+    assert_eq!(here.give_back(jobs[4].id, now).await, Ok(()));
+    let (began, mut lost) = (Instant::now(), Vec::new());
+    while lost.len() < 2 {
+        assert!(began.elapsed() < PATIENCE, "it finds out");
+        lost.extend(here.lost());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Several renewals later, nothing else has been said.
+    tokio::time::sleep(lease).await;
+    lost.extend(here.lost());
+    lost.sort();
+    let mut cancelled = [jobs[0].id, jobs[3].id];
+    cancelled.sort();
+    assert_eq!(lost, cancelled);
+    assert_eq!(other.lost(), []);
+    assert_eq!(
+        state(&other, jobs[2].id).await,
+        Some((State::Running, false))
+    );
 }
 
 #[tokio::test]

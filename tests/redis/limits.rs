@@ -283,3 +283,32 @@ async fn instances_count_each_other() {
     };
     assert_eq!(Instance::start(&told, SHORT).limits.instances(), 9);
 }
+
+#[tokio::test]
+async fn what_a_queued_request_has_used_is_charged_once_and_counts_as_nothing_running() {
+    let server = Server::start().await;
+    let (here, there) = (
+        Instance::start(&server.store(), SHORT),
+        Instance::start(&server.store(), SHORT),
+    );
+    let asked = asked(&[tokens(1_000)], Some(1), 0);
+    let used = |tokens| Asked {
+        tokens,
+        ..asked.clone()
+    };
+    here.limits.charge(used(300));
+    there.limits.charge(used(50));
+    here.limits.settled().await;
+    there.limits.settled().await;
+    let answer = there.admit(&asked).await;
+    assert!(answer.is_admitted, "a charge is no running request");
+    assert_eq!((left(&asked, &answer), answer.states[0].live), (650, 1));
+    there
+        .limits
+        .settle(answer.lease.expect("it is running"), Ending::Used(0));
+    // More than there is: a debt, and the next that costs anything waits for it.
+    here.limits.charge(used(900));
+    here.limits.settled().await;
+    assert!(!there.admit(&used(1)).await.is_admitted);
+    assert_eq!(here.metrics.limiter_unsettled.get(), 0);
+}

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    harness::{Answer, Origin, Recipe, Request, Tank, Tongue, soon},
+    harness::{Answer, Caller, Origin, Recipe, Request, Tank, Tongue, soon},
     server::Server,
 };
 
@@ -95,5 +95,54 @@ async fn what_one_takes_in_another_gives_out_and_it_is_carried_out_once() {
     );
     for tank in &tanks {
         tank.at_rest().await;
+    }
+}
+
+/// Whether a request of this one's is on its way to the upstream.
+async fn sends(tank: &Tank) -> bool {
+    let (admin, _serving) = tank.admin();
+    let state = Request::get("/api/state");
+    let state = soon("its state", async {
+        Caller::connect(admin).await.call(&state).await.json()
+    });
+    let lanes = state.await["lanes"].clone();
+    let lanes = lanes.as_array().expect("a list");
+    lanes.iter().any(|lane| lane["live"] == 1)
+}
+
+#[tokio::test]
+async fn what_is_cancelled_through_one_ends_where_it_is_carried_out() {
+    let server = Server::with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let origin = Origin::start().await;
+    let recipe = Recipe::over(&origin.url())
+        .upstream("credential: { env: TEST_KEY }")
+        .fallback("[queue]");
+    let blocks = format!("store: {{ url: '{}' }}", server.url());
+    let tanks = [recipe.start_with(&blocks), recipe.start_with(&blocks)];
+    let request = Tongue::Chat.plain().header("prefer", "respond-async");
+    let taken_in = soon("202", tanks[0].call(&request)).await;
+    let location = taken_in
+        .head
+        .one("location")
+        .expect("a location")
+        .to_owned();
+    let mut connection = origin.accept().await;
+    connection.request().await;
+    // Whichever of them it is that carries it out; the other one is told to cancel it.
+    let other = &tanks[usize::from(sends(&tanks[0]).await)];
+    let delete = Request::get(&location)
+        .method("DELETE")
+        .header("authorization", "Bearer k");
+    assert_eq!(soon("204", other.call(&delete)).await.status, 204);
+    let ended = soon(
+        "the end of the upstream's connection",
+        connection.next_request(),
+    )
+    .await;
+    assert!(ended.is_none(), "nobody waits for its answer any more");
+    for tank in &tanks {
+        tank.at_rest().await;
+        let told = Request::get(&location).header("authorization", "Bearer k");
+        assert_eq!(soon("nothing", tank.call(&told)).await.status, 410);
     }
 }

@@ -333,3 +333,49 @@ async fn links_are_there_for_whom_they_are_meant() {
         .header("x-surgetank-timeout-ms", "20000");
     assert_eq!(call("hurried", hurried).await, (500, None));
 }
+
+#[tokio::test]
+async fn a_link_for_a_class_is_there_for_its_users_alone() {
+    let origin = Origin::start().await.serve(|seen| {
+        Some(if model_of(seen) == "dear" {
+            whole_answer()
+        } else {
+            openai_error("500 Internal Server Error", "server_error")
+        })
+    });
+    let chain = json!([
+        { "model": "dear", "when": { "class": "gold" } },
+        { "reply": "for members", "when": { "class": ["silver", "bronze"] } },
+        { "reply": TEXT },
+    ]);
+    let class = |plan: &str| json!({ "match": { "headers": { "x-plan": plan } } });
+    let classes =
+        json!({ "gold": class("gold"), "silver": class("silver"), "bronze": class("bronze") });
+    let tank = Recipe::over(&origin.url())
+        .retry("max_retries: 0")
+        .fallback(&chain.to_string())
+        .start_with(&format!("limits: {{ classes: {classes} }}"));
+    for (plan, kind, said) in [
+        (Some("gold"), "upstream", "hello"),
+        (Some("bronze"), "reply", "for members"),
+        (Some("tin"), "reply", "Please try again"),
+        (None, "reply", "Please try again"),
+    ] {
+        let request = Tongue::Chat.plain();
+        let request = match plan {
+            Some(plan) => request.header("x-plan", plan),
+            None => request,
+        };
+        let answer = soon("an answer", tank.call(&request)).await;
+        let got = (answer.status, answer.head.one("x-surgetank-fallback"));
+        assert_eq!(got, (200, Some(kind)), "{plan:?}");
+        assert!(answer.text().contains(said), "{plan:?}: {}", answer.text());
+    }
+    let to_the_dear_one = origin
+        .seen()
+        .iter()
+        .filter(|seen| model_of(seen) == "dear")
+        .count();
+    assert_eq!(to_the_dear_one, 1);
+    tank.at_rest().await;
+}

@@ -35,6 +35,7 @@ mod page;
 mod preamble;
 mod pressure;
 mod queue;
+mod queue_edges;
 mod quotas;
 mod readers;
 mod reload;

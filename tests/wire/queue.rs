@@ -17,13 +17,13 @@ use super::harness::{
 const SECRET: &str = "CANARY-of-the-caller";
 
 /// An upstream that fails until it is told to answer.
-struct Patient {
-    origin: Serving,
+pub(super) struct Patient {
+    pub(super) origin: Serving,
     is_well: Arc<AtomicBool>,
 }
 
 impl Patient {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let is_well = Arc::new(AtomicBool::new(false));
         let well = is_well.clone();
         let origin = Origin::start().await.serve(move |seen| {
@@ -36,7 +36,7 @@ impl Patient {
         Self { origin, is_well }
     }
 
-    fn recover(&self) {
+    pub(super) fn recover(&self) {
         self.is_well.store(true, Ordering::Release);
     }
 }
@@ -72,7 +72,7 @@ fn whole(seen: &Seen) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-of-the-vendor: yes\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
-fn document(tongue: Tongue) -> Value {
+pub(super) fn document(tongue: Tongue) -> Value {
     match tongue {
         Tongue::Messages => {
             json!({ "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [{ "type": "text", "text": "Hello there" }], "stop_reason": "end_turn", "stop_sequence": null, "usage": { "input_tokens": 1, "output_tokens": 2 } })
@@ -87,14 +87,14 @@ fn document(tongue: Tongue) -> Value {
 }
 
 /// A proxy with a queue in its folder. Its breaker opens again at once, and so does its queue.
-fn recipe(url: &str) -> Recipe {
+pub(super) fn recipe(url: &str) -> Recipe {
     Recipe::over(url)
         .upstream("credential: { env: TEST_KEY }")
         .retry("max_retries: 0, patience: 200ms")
         .fallback("[queue]")
 }
 
-fn blocks(folder: &Folder, queue: &str) -> String {
+pub(super) fn blocks(folder: &Folder, queue: &str) -> String {
     let file = folder.path("queue.db");
     let waits = if queue.contains("retry_base") {
         ""
@@ -107,18 +107,18 @@ fn blocks(folder: &Folder, queue: &str) -> String {
     )
 }
 
-fn tank(url: &str, folder: &Folder, queue: &str) -> Tank {
+pub(super) fn tank(url: &str, folder: &Folder, queue: &str) -> Tank {
     recipe(url).start_with(&blocks(folder, queue))
 }
 
 /// A request with a credential that must be found nowhere.
-fn secret(tongue: Tongue, stream: bool) -> Request {
+pub(super) fn secret(tongue: Tongue, stream: bool) -> Request {
     let body = json!({ "metadata": { "user_id": "u" } });
     tongue.with(stream, &body).header("x-goog-api-key", SECRET)
 }
 
 /// Reads an answer with the credential of `secret`.
-fn read(tongue: Tongue, location: &str) -> Request {
+pub(super) fn read(tongue: Tongue, location: &str) -> Request {
     let key = match tongue {
         Tongue::Messages => ("x-api-key", "k"),
         Tongue::Chat | Tongue::Responses => ("authorization", "Bearer k"),
@@ -129,7 +129,7 @@ fn read(tongue: Tongue, location: &str) -> Request {
 }
 
 /// Asks until the answer is there.
-async fn result(tank: &Tank, request: &Request) -> Answer {
+pub(super) async fn result(tank: &Tank, request: &Request) -> Answer {
     soon("the answer of a queued request", async {
         loop {
             let answer = tank.call(request).await;
@@ -142,7 +142,7 @@ async fn result(tank: &Tank, request: &Request) -> Answer {
     .await
 }
 
-fn location(answer: &Answer) -> String {
+pub(super) fn location(answer: &Answer) -> String {
     let location = answer
         .head
         .one("location")

@@ -8,6 +8,7 @@ use crate::config::fallback::{Link, Target, When};
 use crate::config::inherit::REPLACED;
 use crate::config::matching::Match;
 use crate::config::schema::{File, RouteEntry};
+use crate::config::suggest::{list, nearest};
 use crate::config::tree::{Kind, Node};
 use crate::config::upstream::Upstream;
 
@@ -32,6 +33,7 @@ impl Checks<'_> {
         // The chain at the top level is looked at with the routes that inherit it; there may be none.
         for link in &self.file.fallback {
             self.link_exists(link);
+            self.classes_exist(link, None);
         }
     }
 
@@ -99,6 +101,7 @@ impl Checks<'_> {
         for (index, link) in links.iter().enumerate() {
             let place = self.place(link.id);
             self.link_exists(link);
+            self.classes_exist(link, (!is_inherited).then_some(route));
             if !is_inherited && leads_back(link, own, self.file) {
                 let message = "this falls back to the same API and model that have just failed; name another upstream";
                 self.problems.error(place, message);
@@ -122,6 +125,50 @@ impl Checks<'_> {
                 .map_or(link.id, |node| node.id);
             self.upstream_exists(name, name_id);
         }
+    }
+
+    /// A link of a route's own chain may name the classes of that route; one that several routes inherit those of any.
+    fn classes_exist(&mut self, link: &At<Link>, route: Option<&At<RouteEntry>>) {
+        if link.value.when.class.is_empty() || !self.are_classes_whole() {
+            return;
+        }
+        let everywhere = self.file.routes.iter().map(|route| &route.value.limits);
+        let everywhere = everywhere.chain([&self.file.limits]);
+        let classes: Vec<_> = match route {
+            Some(route) => vec![&route.value.limits.classes],
+            None => everywhere.map(|limits| &limits.classes).collect(),
+        };
+        let names = classes.iter().flat_map(|classes| &classes.0);
+        let mut names: Vec<&str> = names.map(|class| class.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let node = self
+            .node(link.id)
+            .and_then(|node| node.at(&["when", "class"]));
+        for (index, name) in link.value.when.class.iter().enumerate() {
+            if names.contains(&name.as_str()) {
+                continue;
+            }
+            let hint = match nearest(name, &names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if names.is_empty() => "`limits.classes` has none".to_owned(),
+                None => format!("there is {}", list(&names)),
+            };
+            let item = node.map(|node| node.items().get(index).unwrap_or(node));
+            let path = item.map_or("", |item| &item.path);
+            let written = item.and_then(Node::written).unwrap_or(name);
+            let message =
+                format!("`{path}` names the class `{written}`, which is not there; {hint}");
+            self.problems
+                .error(item.and_then(|item| item.place), message);
+        }
+    }
+
+    /// Whether all classes could be read, of whichever route.
+    fn are_classes_whole(&self) -> bool {
+        let routes = self.file.routes.iter().map(|route| self.node(route.id));
+        let mut holders = routes.chain([Some(self.root)]);
+        holders.all(|holder| self.is_whole(holder.and_then(|node| node.get("limits"))))
     }
 }
 

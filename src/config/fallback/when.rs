@@ -17,6 +17,11 @@ pub struct When {
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "OneOrMany<FailureKind>")]
     pub failure: Vec<FailureKind>,
+    /// The class of the caller's user: one of these, by their names in `limits.classes` of the route. Left out, any user,
+    /// also one without a class.
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "OneOrMany<String>")]
+    pub class: Vec<String>,
     /// Whether the request asks for an answer in a given form, such as JSON by a schema or the call of a tool.
     pub structured: Option<bool>,
     /// The least time that the caller must still have.
@@ -60,8 +65,8 @@ impl FailureKind {
     }
 }
 
-pub(super) fn one_or_many<'de, D: Deserializer<'de>>(
+pub(super) fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
-) -> Result<Vec<FailureKind>, D::Error> {
-    OneOrMany::deserialize(deserializer).map(|OneOrMany(kinds)| kinds)
+) -> Result<Vec<T>, D::Error> {
+    OneOrMany::deserialize(deserializer).map(|OneOrMany(words)| words)
 }

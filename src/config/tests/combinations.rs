@@ -108,6 +108,22 @@ const UNFIT: &[(&str, &str)] = &[
         ":1:58: `fallback[0].when.failure[1]` cannot be `context`: it must be one of `unsent`, `throttled`, `overloaded`, `faulty`, `exhausted` or `context_too_long`; did you mean `context_too_long`?",
     ),
     (
+        "limits: { classes: { gold: { match: { users: ann } } } }\nfallback: [{ model: m, when: { class: [gold, golf] } }]",
+        ":2:46: `fallback[0].when.class[1]` names the class `golf`, which is not there; did you mean `gold`?",
+    ),
+    (
+        "limits: { classes: { gold: { match: { users: ann } }, free: { match: { users: '*' } } } }\nfallback: [{ error: , when: { class: paying } }]",
+        ":2:38: `fallback[0].when.class` names the class `paying`, which is not there; there is `free` or `gold`",
+    ),
+    (
+        "fallback: [{ reply: x, when: { class: gold } }]",
+        ":1:39: `fallback[0].when.class` names the class `gold`, which is not there; `limits.classes` has none",
+    ),
+    (
+        "routes: [{ upstream: openai, match: { path: /a }, fallback: [{ reply: x, when: { class: gold } }] }, { upstream: openai, limits: { classes: { gold: { match: { users: ann } } } } }]",
+        ":1:89: `routes[0].fallback[0].when.class` names the class `gold`, which is not there; `limits.classes` has none",
+    ),
+    (
         "fallback: [{ model: m, when: { time: 5s } }]",
         ":1:32: unknown key `time` in `fallback[0].when`; did you mean `time_left`?",
     ),

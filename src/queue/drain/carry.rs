@@ -114,11 +114,11 @@ impl Tools {
             id: CallId::random(&mut rand::rng()),
             arrived,
             deadline: Deadline::new(arrived, route.upstream.timeouts.total, None),
-            route,
             dialect,
             ask: Ask::read(dialect, &body),
             user: UserKey::from_fingerprint(taken.user),
-            class: 0,
+            class: head.class.map_or(0, |name| route.class_named(&name)),
+            route,
             owner: None,
             wishes: Wishes {
                 fallback: FallbackWish::Upstreams,
@@ -194,10 +194,10 @@ impl Tools {
         })
     }
 
-    /// Waits for the stop of the process; for ever, once the entry is begun.
+    /// Waits for the stop of the process; for ever, once the entry is begun, or is about to be.
     async fn stopped_before(&self, begin: &BeginLayer) {
         self.shared.lifecycle.reached(Stage::Settling).await;
-        if begin.is_begun() {
+        if !begin.shut() {
             std::future::pending::<()>().await;
         }
     }

@@ -155,6 +155,10 @@ impl Loop {
         ));
         loop {
             let now = Instant::now();
+            // Before anything is taken: an entry may come back to who has lost it.
+            for id in self.tools.queue.store().lost() {
+                self.tools.queue.stop_carrying(id);
+            }
             if now >= self.sweep {
                 self.sweep = now + SWEEP_EVERY;
                 self.sweep().await;

@@ -88,7 +88,7 @@ impl Sqlite {
             recovered: false,
             is_failing: false,
             serves: true,
-            _lock: lock,
+            lock,
             seen: Arc::default(),
             settings,
         };
@@ -104,7 +104,7 @@ impl Sqlite {
             recovered: true,
             is_failing: false,
             serves: false,
-            _lock: None,
+            lock: None,
             seen: Arc::default(),
             settings,
         })
@@ -112,10 +112,13 @@ impl Sqlite {
 
     fn start(writer: Writer) -> io::Result<Self> {
         let (seen, bounds) = (writer.seen.clone(), writer.settings.bounds);
-        let path = writer.settings.path.clone();
+        let reader = Reader {
+            path: writer.settings.path.clone(),
+            serves: writer.serves,
+        };
         Ok(Self {
             writer: thread::start("surgetank-disk", writer)?,
-            reader: thread::start("surgetank-read", Reader(path))?,
+            reader: thread::start("surgetank-read", reader)?,
             bounds,
             seen,
         })
@@ -153,8 +156,8 @@ struct Writer {
     serves: bool,
     recovered: bool,
     is_failing: bool,
-    /// Held as long as the thread lives.
-    _lock: Option<File>,
+    /// Held as long as the thread lives. Where none could be made it is tried again with the file.
+    lock: Option<File>,
     seen: Arc<Seen>,
 }
 
@@ -163,7 +166,11 @@ impl Keeper for Writer {
     const WRITES: bool = true;
 
     fn open(&mut self) -> rusqlite::Result<(Connection, Tally)> {
-        let connection = schema::open(&self.settings.path)?;
+        if self.serves && self.lock.is_none() {
+            self.lock =
+                lock(&self.settings.path).map_err(|error| schema::refused(&error.to_string()))?;
+        }
+        let connection = schema::open(&self.settings.path, self.serves)?;
         if !self.recovered {
             let now = Millis::now();
             let keep = now.after(self.settings.keep);
@@ -211,14 +218,17 @@ impl Writer {
 }
 
 /// The reading thread's part.
-struct Reader(PathBuf);
+struct Reader {
+    path: PathBuf,
+    serves: bool,
+}
 
 impl Keeper for Reader {
     type Book = ();
     const WRITES: bool = false;
 
     fn open(&mut self) -> rusqlite::Result<(Connection, ())> {
-        schema::open_to_read(&self.0).map(|connection| (connection, ()))
+        schema::open_to_read(&self.path, self.serves).map(|connection| (connection, ()))
     }
 
     fn committed(&mut self, (): &()) {}

@@ -14,7 +14,10 @@ use crate::store::jobs::OnCrash;
 const APPLICATION: i32 = 0x7367_7471;
 
 /// The version of the tables.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
+
+/// The version before, which had other indexes. What is asked of the file can be asked of it as well.
+const BEFORE: i32 = 1;
 
 /// An operator's command may hold the file for a moment.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -43,17 +46,23 @@ CREATE TABLE job (
     tellings INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE UNIQUE INDEX job_key ON job (key) WHERE key IS NOT NULL;
-CREATE INDEX job_turn ON job (state, route, turn, seq);
-CREATE INDEX job_user ON job (route, user, state, turn);
-CREATE INDEX job_due ON job (state, due) WHERE state = 3;
-CREATE INDEX job_age ON job (state, queued);
 CREATE INDEX job_expires ON job (expires);
 CREATE INDEX job_tell ON job (tell) WHERE tell IS NOT NULL;
 CREATE TABLE request (seq INTEGER PRIMARY KEY, head BLOB NOT NULL, body BLOB NOT NULL) STRICT;
 CREATE TABLE answer  (seq INTEGER PRIMARY KEY, head BLOB NOT NULL, body BLOB NOT NULL) STRICT;
 ";
 
-/// The states as numbers in the file.
+/// What entries are found by while something is to be done with them. Each holds only those that it is there for, and
+/// none has the state in its key: so a step of an entry's life moves it in few of them, and an index of what waits does
+/// not grow with what has ended. A statement uses one only if it says the same of `state` in the same words.
+const INDEXES: &str = "
+CREATE INDEX job_turn ON job (route, turn) WHERE state = 0;
+CREATE INDEX job_user ON job (route, user, turn) WHERE state < 4;
+CREATE INDEX job_due ON job (due) WHERE state = 3;
+CREATE INDEX job_age ON job (queued) WHERE state < 4;
+";
+
+/// The states as numbers in the file. Those below 4 are not final.
 pub(super) mod code {
     pub(in super::super) const PENDING: i64 = 0;
     pub(in super::super) const HELD: i64 = 1;
@@ -65,8 +74,9 @@ pub(super) mod code {
     pub(in super::super) const GONE: i64 = 7;
 }
 
-/// Opens the file to write, and makes it where there is none. Readable by its owner alone: there are prompts in it.
-pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
+/// Opens the file to write, and makes it where there is none. Readable by its owner alone: there are prompts in it. Who
+/// `serves` from it gives one of the version before the tables of this one.
+pub(super) fn open(path: &Path, serves: bool) -> rusqlite::Result<Connection> {
     create_private(path);
     let connection = Connection::open_with_flags(
         path,
@@ -81,16 +91,23 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.set_prepared_statement_cache_capacity(64);
-    prepare(&connection)?;
+    prepare(&connection, serves)?;
     Ok(connection)
 }
 
-/// Opens it to read.
-pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
+/// Opens it to read. Who `serves` from it does not read what it cannot write: all connections of a process share the
+/// memory beside the write-ahead log, and one that found that read-only would keep it so for the writer when the file is
+/// mended.
+pub(super) fn open_to_read(path: &Path, serves: bool) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
+    if serves && connection.is_readonly("main")? {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+        return Err(rusqlite::Error::SqliteFailure(code, None));
+    }
+    connection.pragma_update(None, "query_only", true)?;
     connection.busy_timeout(PATIENCE)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
@@ -108,7 +125,7 @@ fn create_private(path: &Path) {
         .open(path);
 }
 
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+fn prepare(connection: &Connection, serves: bool) -> rusqlite::Result<()> {
     let number =
         |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);
@@ -120,13 +137,24 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
                 return Err(foreign("it is a database of another program"));
             }
             connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+                "BEGIN IMMEDIATE; {TABLES} {INDEXES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
             ))
         }
-        (APPLICATION, VERSION) => Ok(()),
+        (APPLICATION, BEFORE) if serves => connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; DROP INDEX job_turn; DROP INDEX job_user; DROP INDEX job_due; DROP INDEX job_age; \
+             {INDEXES} PRAGMA user_version = {VERSION}; COMMIT;"
+        )),
+        // One who only visits leaves the tables to the process that serves, which may be of the version before.
+        (APPLICATION, VERSION | BEFORE) => Ok(()),
         (APPLICATION, _) => Err(foreign("it was written by another version of surgetank")),
         _ => Err(foreign("it is a database of another program")),
     }
+}
+
+/// Another process has the file.
+pub(super) fn refused(why: &str) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+    rusqlite::Error::SqliteFailure(code, Some(why.to_owned()))
 }
 
 fn foreign(why: &str) -> rusqlite::Error {

@@ -658,3 +658,137 @@ async fn a_webhook_is_owed_from_the_end_until_it_is_told_also_after_a_crash() {
     store.told(told.id, None).await.unwrap();
     assert_eq!(store.owed(9, Millis(i64::MAX), again).await.unwrap(), []);
 }
+
+/// The tables of version 1.
+const VERSION_1: &str = "
+CREATE TABLE job (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, state INTEGER NOT NULL, unsure INTEGER NOT NULL DEFAULT 0,
+    owner BLOB NOT NULL, user BLOB NOT NULL, key BLOB, print BLOB NOT NULL, route TEXT NOT NULL, turn INTEGER NOT NULL,
+    queued INTEGER NOT NULL, changed INTEGER NOT NULL, due INTEGER NOT NULL DEFAULT 0, expires INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL, note TEXT, webhook TEXT, tell INTEGER,
+    tellings INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE UNIQUE INDEX job_key ON job (key) WHERE key IS NOT NULL;
+CREATE INDEX job_turn ON job (state, route, turn, seq);
+CREATE INDEX job_user ON job (route, user, state, turn);
+CREATE INDEX job_due ON job (state, due) WHERE state = 3;
+CREATE INDEX job_age ON job (state, queued);
+CREATE INDEX job_expires ON job (expires);
+CREATE INDEX job_tell ON job (tell) WHERE tell IS NOT NULL;
+CREATE TABLE request (seq INTEGER PRIMARY KEY, head BLOB NOT NULL, body BLOB NOT NULL) STRICT;
+CREATE TABLE answer  (seq INTEGER PRIMARY KEY, head BLOB NOT NULL, body BLOB NOT NULL) STRICT;
+PRAGMA journal_mode = WAL;
+PRAGMA application_id = 0x73677471;
+PRAGMA user_version = 1;
+";
+
+fn version_of(connection: &Connection) -> i64 {
+    let version = connection.pragma_query_value(None, "user_version", |row| row.get(0));
+    version.unwrap()
+}
+
+fn indexes(connection: &Connection) -> Vec<(String, String)> {
+    let mut statement = connection
+        .prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL ORDER BY name")
+        .unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    rows.unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+#[tokio::test]
+async fn a_file_of_the_version_before_is_served_with_all_that_is_in_it() {
+    let (dir, now) = (Dir::new(), Millis::now());
+    let path = dir.settings().path;
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(VERSION_1).unwrap();
+    // Entries as that version wrote them, with ids of random bits alone: waiting, held, running, not yet due, done.
+    let mut ids = Vec::new();
+    for (number, state) in [0, 0, 1, 2, 3, 4].into_iter().enumerate() {
+        let id: [u8; 16] = rand::random();
+        let seq = i64::try_from(number).unwrap() + 1;
+        old.execute(
+            "INSERT INTO job (seq, id, state, owner, user, print, route, turn, queued, changed, due, expires, bytes) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'chat', ?1, ?7, ?7, ?7, ?8, 104)",
+            rusqlite::params![seq, id, state, [1_u8; 32], [9_u8; 16], [2_u8; 32], now.0 - 1_000, now.after(HOUR).0],
+        )
+        .unwrap();
+        let table = if state == 4 { "answer" } else { "request" };
+        old.execute(
+            &format!("INSERT INTO {table} (seq, head, body) VALUES (?1, ?2, ?3)"),
+            rusqlite::params![seq, b"head", vec![7_u8; 100]],
+        )
+        .unwrap();
+        ids.push(JobId(id));
+    }
+
+    // Who only looks leaves it to the process that may be serving from it.
+    let visitor = Sqlite::visit(dir.settings()).unwrap();
+    assert_eq!(visitor.list(None, 100).await.unwrap().len(), 6);
+    assert_eq!(version_of(&old), 1);
+    drop((visitor, old));
+
+    let store = dir.serve().await;
+    let connection = Connection::open(&path).unwrap();
+    assert_eq!(version_of(&connection), 2);
+    let fresh = Dir::new();
+    let _other = fresh.serve().await;
+    let of_fresh = Connection::open(fresh.settings().path).unwrap();
+    assert_eq!(indexes(&connection), indexes(&of_fresh), "as in a new file");
+    assert_eq!(
+        (store.depth().waiting(), store.depth().of(State::Done)),
+        (5, 1)
+    );
+    assert_eq!(store.routes().await.unwrap(), ["chat"]);
+    let taken = store.take("chat", 100, now).await.unwrap();
+    let taken: Vec<JobId> = taken.into_iter().map(|taken| taken.id).collect();
+    assert_eq!(taken, ids[..5], "in their order");
+    assert!(store.look(ids[3]).await.unwrap().unwrap().uncertain);
+    let answer = store.answer(ids[5]).await.unwrap().unwrap();
+    assert_eq!(answer, (b"head".to_vec(), vec![7; 100]));
+    // And the order goes on where it was.
+    let next = job(9, now);
+    assert_eq!(store.put(next.clone()).await, Ok(Put::Kept));
+    assert_eq!(store.take("chat", 1, now).await.unwrap()[0].id, next.id);
+}
+
+#[tokio::test]
+async fn nothing_that_is_done_for_each_request_looks_at_all_entries() {
+    use statements::{COME_DUE, LAST_TURN, NEXT, OLDEST, PRESENT_TURN};
+
+    let dir = Dir::new();
+    let _store = dir.serve().await;
+    let connection = Connection::open(dir.settings().path).unwrap();
+    for (statement, expected) in [
+        (PRESENT_TURN, "job_turn"),
+        (LAST_TURN, "job_user"),
+        (COME_DUE, "job_due"),
+        (NEXT, "job_turn"),
+        (OLDEST, "job_age"),
+        (
+            "SELECT seq FROM job WHERE id = ?1",
+            "sqlite_autoindex_job_1",
+        ),
+        ("SELECT seq FROM job WHERE key = ?1", "job_key"),
+        (
+            "SELECT seq FROM job WHERE expires <= ?1 ORDER BY expires",
+            "job_expires",
+        ),
+        (
+            "SELECT seq FROM job WHERE tell <= ?1 ORDER BY tell",
+            "job_tell",
+        ),
+    ] {
+        let mut explain = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
+            .unwrap();
+        let count = explain.parameter_count();
+        let nothing = rusqlite::params_from_iter(vec![rusqlite::types::Null; count]);
+        let steps = explain.query_map(nothing, |row| row.get::<_, String>(3));
+        let steps: Vec<String> = steps.unwrap().collect::<Result<_, _>>().unwrap();
+        let plan = steps.join("; ");
+        assert!(plan.contains(expected), "{statement}: {plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{statement}: {plan}");
+        let scans = steps.iter().any(|step| step == "SCAN job");
+        assert!(!scans, "{statement}: {plan}");
+    }
+}

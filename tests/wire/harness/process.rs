@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    os::unix::fs::MetadataExt as _,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
 };
@@ -49,6 +50,33 @@ impl Process {
             .arg("-c")
             .arg(format!("{shell}; exec \"$0\" \"$@\""))
             .arg(env!("CARGO_BIN_EXE_surgetank"));
+        Self::begin(program, folder, yaml, variables).await
+    }
+
+    /// As [`Process::start_in`], as a user whom the system refuses what a file's permissions refuse. `places` in the folder
+    /// become that user's.
+    pub(crate) async fn start_unprivileged(
+        folder: Folder,
+        places: &[&str],
+        yaml: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        const NOBODY: u32 = 65_534;
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_surgetank"));
+        if std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() != 0) {
+            return Self::begin(Command::new(program), folder, yaml, variables).await;
+        }
+        // Wherever it was built, that user may not be able to look.
+        let copy = folder.path("program");
+        if !copy.exists() {
+            std::fs::copy(program, &copy).expect("room for a copy");
+        }
+        for place in places {
+            let path = folder.path(place);
+            std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).expect("root may");
+        }
+        let mut program = Command::new(copy);
+        program.uid(NOBODY).gid(NOBODY);
         Self::begin(program, folder, yaml, variables).await
     }
 

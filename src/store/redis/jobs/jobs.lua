@@ -224,8 +224,9 @@ end
 
 function operations.give_back()
   local id, due = text(), number()
-  local job = own(id, HELD)
+  local job = own(id, HELD) or own(id, RUNNING)
   if not job then return 0 end
+  if job.state == RUNNING then call('HINCRBY', key('job', id), 'attempts', -1) end
   job.due = int(due)
   set(id, 'due', job.due)
   move(job, WAITING)
@@ -267,14 +268,18 @@ operations['end'] = function()
   return 1
 end
 
+-- Returns which of the entries are not its own any more.
 function operations.renew()
+  local lost = {}
   for index = next_argument + 1, #ARGV do
-    local job = load(ARGV[index])
-    if job and (own(job.id, HELD) or own(job.id, RUNNING)) then
-      call('ZADD', key('held'), int(clock + lease), job.id)
+    local id = ARGV[index]
+    if own(id, HELD) or own(id, RUNNING) then
+      call('ZADD', key('held'), int(clock + lease), id)
+    else
+      lost[#lost + 1] = id
     end
   end
-  return 1
+  return lost
 end
 
 function operations.routes() return call('HKEYS', key('routes')) end

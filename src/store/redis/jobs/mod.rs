@@ -14,7 +14,7 @@
 mod wording;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -24,7 +24,7 @@ use std::{
 };
 
 use rand::Rng as _;
-use redis::FromRedisValue;
+use redis::{FromRedisValue, Value};
 use tokio::{
     task::JoinHandle,
     time::{MissedTickBehavior, interval},
@@ -75,9 +75,37 @@ struct Inner {
     name: String,
     settings: Settings,
     /// Taken or begun by this process.
-    held: Mutex<HashSet<JobId>>,
+    held: Mutex<Held>,
     depth: Mutex<Depth>,
     is_up: AtomicBool,
+}
+
+/// What a process has taken.
+#[derive(Default)]
+struct Held {
+    /// Each entry with the number of its taking: what is found out about an earlier one says nothing about it.
+    taken: HashMap<JobId, u64>,
+    next: u64,
+    /// Found to be another's, and not told yet.
+    lost: HashSet<JobId>,
+}
+
+impl Held {
+    fn take(&mut self, id: JobId) {
+        self.next += 1;
+        self.taken.insert(id, self.next);
+        self.lost.remove(&id);
+    }
+
+    /// Those that were renewed, and those among them that could not be.
+    fn renewed(&mut self, asked: &[(JobId, u64)], lost: &HashSet<JobId>) {
+        for (id, number) in asked {
+            if lost.contains(id) && self.taken.get(id) == Some(number) {
+                self.taken.remove(id);
+                self.lost.insert(*id);
+            }
+        }
+    }
 }
 
 impl RedisJobs {
@@ -168,10 +196,20 @@ async fn renew(inner: Arc<Inner>) {
     let mut is_checked = false;
     loop {
         beat.tick().await;
-        let held: Vec<_> = inner.held().iter().copied().collect();
+        let held: Vec<(JobId, u64)> = {
+            let held = inner.held();
+            held.taken
+                .iter()
+                .map(|(id, number)| (*id, *number))
+                .collect()
+        };
         // What fails is renewed the next time: a lease outlasts a few.
-        let renewed: Result<i64, _> = inner.run(Words::renew(&held)).await;
-        if renewed.is_ok() && !is_checked {
+        let Ok(lost) = inner.run::<Vec<String>>(Words::renew(&held)).await else {
+            continue;
+        };
+        let lost = lost.iter().filter_map(|id| id.parse().ok()).collect();
+        inner.held().renewed(&held, &lost);
+        if !is_checked {
             is_checked = true;
             inner.check_durability().await;
         }
@@ -200,19 +238,31 @@ impl Inner {
         let ask = |mut connection| async move {
             let mut info = redis::cmd("INFO");
             info.arg("persistence");
-            info.query_async::<String>(&mut connection).await
+            info.query_async::<Value>(&mut connection).await
         };
         let told = self.redis.call(Operation::Queue, ask).await;
-        if told.is_ok_and(|told| told.contains("aof_enabled:0")) {
+        if told.is_ok_and(|told| says(&told, "aof_enabled:0")) {
             tracing::warn!(
                 "the store does not write what it is told to a disk, so queued requests do not survive its end; set `appendonly yes` and `appendfsync always` in its configuration"
             );
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, HashSet<JobId>> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         // Nothing that is done under the lock can be left half done.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a text stands anywhere in an answer: a cluster gives one of each node.
+fn says(answer: &Value, text: &str) -> bool {
+    let any = |mut parts: std::slice::Iter<'_, Value>| parts.any(|part| says(part, text));
+    match answer {
+        Value::BulkString(bytes) => memchr::memmem::find(bytes, text.as_bytes()).is_some(),
+        Value::SimpleString(told) | Value::VerbatimString { text: told, .. } => told.contains(text),
+        Value::Array(parts) | Value::Set(parts) => any(parts.iter()),
+        Value::Map(pairs) => pairs.iter().any(|(_, value)| says(value, text)),
+        _ => false,
     }
 }
 
@@ -252,20 +302,24 @@ impl Jobs for RedisJobs {
     fn take(&self, route: &str, most: usize, now: Millis) -> Stored<Vec<Taken>> {
         let words = Words::take(route, most, now);
         self.ask(words, |inner, TakenList(taken)| {
-            inner.held().extend(taken.iter().map(|taken| taken.id));
+            let mut held = inner.held();
+            for taken in &taken {
+                held.take(taken.id);
+            }
+            drop(held);
             Ok(taken)
         })
     }
 
     fn give_back(&self, id: JobId, due: Millis) -> Stored<()> {
-        self.inner.held().remove(&id);
+        self.inner.held().taken.remove(&id);
         self.ask(Words::give_back(id, due), |_, _: i64| Ok(()))
     }
 
     fn begin(&self, id: JobId, now: Millis) -> Stored<bool> {
         self.ask(Words::begin(id, now), move |inner, done: i64| {
             if done == 0 {
-                inner.held().remove(&id);
+                inner.held().taken.remove(&id);
             }
             Ok(done == 1)
         })
@@ -273,7 +327,7 @@ impl Jobs for RedisJobs {
 
     fn end(&self, id: JobId, end: End, now: Millis) -> Stored<bool> {
         self.ask(Words::end(id, &end, now), move |inner, done: i64| {
-            inner.held().remove(&id);
+            inner.held().taken.remove(&id);
             Ok(done == 1)
         })
     }
@@ -335,5 +389,9 @@ impl Jobs for RedisJobs {
 
     fn is_up(&self) -> bool {
         self.inner.is_up.load(Ordering::Acquire)
+    }
+
+    fn lost(&self) -> Vec<JobId> {
+        self.inner.held().lost.drain().collect()
     }
 }

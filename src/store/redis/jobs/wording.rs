@@ -92,9 +92,10 @@ impl Words {
         }
     }
 
-    pub(super) fn renew(held: &[JobId]) -> Self {
-        held.iter()
-            .fold(Self::new("renew"), |words, id| words.id(*id))
+    /// `held` are entries with the numbers of their taking, of which the store knows nothing.
+    pub(super) fn renew(held: &[(JobId, u64)]) -> Self {
+        let ids = held.iter().map(|(id, _)| id);
+        ids.fold(Self::new("renew"), |words, id| words.id(*id))
     }
 
     pub(super) fn routes() -> Self {

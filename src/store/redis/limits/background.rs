@@ -104,7 +104,7 @@ impl Inner {
         settled: &Settlement,
     ) -> RedisResult<u64> {
         let name = self.lease_name(settled.lease);
-        let (keys, arguments) = settlement(&settled.running, name, settled.ending);
+        let (keys, arguments) = settlement(&settled.running, name, GRACE, settled.ending);
         let (_, now): (u64, u64) = self.settle.run(&mut connection, &keys, &arguments).await?;
         Ok(now)
     }

@@ -123,7 +123,8 @@ struct Running {
 struct Settlement {
     lease: u64,
     running: Arc<Running>,
-    ending: Ending,
+    /// Nothing for one that was let in at another time, without a lease: all that it was `asked` for is charged.
+    ending: Option<Ending>,
 }
 
 impl RedisLimits {
@@ -168,7 +169,7 @@ impl RedisLimits {
         let settlement = Settlement {
             lease,
             running,
-            ending,
+            ending: Some(ending),
         };
         let call = |connection| self.inner.settle_one(connection, &settlement);
         self.inner
@@ -197,9 +198,18 @@ impl SharedLimits for RedisLimits {
             self.inner.send(Settlement {
                 lease,
                 running,
-                ending,
+                ending: Some(ending),
             });
         }
+    }
+
+    fn charge(&self, asked: Asked) {
+        let keys = keys_of(self.inner.redis.prefix(), &asked.entries);
+        self.inner.send(Settlement {
+            lease: self.inner.next.fetch_add(1, Ordering::Relaxed),
+            running: Arc::new(Running { asked, keys }),
+            ending: None,
+        });
     }
 
     fn settled(&self) -> BoxFuture<'static, ()> {
@@ -230,7 +240,7 @@ impl Inner {
             settlement: is_leased.then(|| Settlement {
                 lease,
                 running: running.clone(),
-                ending: Ending::Undone,
+                ending: Some(Ending::Undone),
             }),
         };
         let (keys, arguments) =

@@ -1,8 +1,9 @@
 -- Puts right what an ended request was charged, and frees its place. Does it once, however often it is asked: what is
--- not there any more has been settled.
+-- not there any more has been settled. What never had a lease leaves a mark in its place, which counts as no running
+-- request, and is charged by who sets that mark.
 --
 -- KEYS  for each account: its rates, its leases
--- ARGV  the lease's name; then for each account: rates; then for each rate:
+-- ARGV  the lease's name; for what had none, how long its mark is kept in ms, or 0; then for each account: rates; then for each rate:
 --       what is done (0: nothing, 1: a refund, 2: a debit), by how much in micros and parts, parts in a microsecond
 -- Returns in how many accounts it was settled, and the time in micros
 local END_OF_TIME = 9007199254740992
@@ -11,7 +12,9 @@ local int = function(number) return string.format('%d', number) end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 
-local next_argument = 1
+local now_ms, mark_ms = math.floor(now / 1000), tonumber(ARGV[2])
+
+local next_argument = 2
 local function argument()
   next_argument = next_argument + 1
   return tonumber(ARGV[next_argument])
@@ -36,9 +39,17 @@ local function debit(tat, micros, parts, denominator)
   return { owed, owed_parts }
 end
 
+-- Whether this account is still to be put right.
+local function is_open(leases)
+  if mark_ms == 0 then return redis.call('ZREM', leases, ARGV[1]) == 1 end
+  if redis.call('ZADD', leases, 'NX', int(now_ms), ARGV[1]) == 0 then return false end
+  if redis.call('PTTL', leases) < mark_ms then redis.call('PEXPIRE', leases, int(mark_ms)) end
+  return true
+end
+
 local settled = 0
 for key = 1, #KEYS, 2 do
-  local was_there = redis.call('ZREM', KEYS[key + 1], ARGV[1]) == 1
+  local was_there = is_open(KEYS[key + 1])
   local known = {}
   if was_there then
     settled = settled + 1

@@ -82,9 +82,11 @@ pub(super) fn admission(
 pub(super) fn settlement(
     running: &Running,
     lease: String,
-    ending: Ending,
+    grace: Duration,
+    ending: Option<Ending>,
 ) -> (Vec<String>, Vec<String>) {
-    let mut arguments = vec![lease];
+    let mark = ending.map_or(grace, |_| Duration::ZERO);
+    let mut arguments = vec![lease, millis(mark)];
     for entry in &running.asked.entries {
         arguments.push(entry.plan.rules().len().to_string());
         for metered in entry.plan.rules() {
@@ -101,10 +103,11 @@ pub(super) fn settlement(
     (all_keys(running), arguments)
 }
 
-fn put_right(metered: &Metered, reserved: u64, ending: Ending) -> Correction {
+fn put_right(metered: &Metered, asked: u64, ending: Option<Ending>) -> Correction {
     match ending {
-        Ending::Used(used) => correction(metered, reserved, used, 1),
-        Ending::Undone => Correction::Refund(metered.cost(reserved)),
+        Some(Ending::Used(used)) => correction(metered, asked, used, 1),
+        Some(Ending::Undone) => Correction::Refund(metered.cost(asked)),
+        None => correction(metered, 0, asked, 1),
     }
 }
 
