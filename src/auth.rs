@@ -4,18 +4,26 @@
 //! the comparison itself takes the same time whatever they are. All tokens are compared with, whichever
 //! agrees, so that neither their number nor the place of the right one shows in the time.
 
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
+use tokio::time::Instant;
 
-use crate::config::{Auth, Credential, Environment, TokenError, read_tokens};
+use crate::{
+    config::{Auth, Credential, Environment, TokenError, read_tokens},
+    guesses::Guesses,
+};
 
 /// The tokens that open, as digests; the tokens themselves are not kept.
 #[derive(Clone)]
 pub struct Tokens {
     digests: Vec<[u8; 32]>,
     headers: Vec<HeaderName>,
+    /// The addresses that have shown others, where they are counted.
+    guesses: Option<Arc<Guesses>>,
 }
 
 /// Nobody who is known. Says nothing of what was shown.
@@ -27,6 +35,12 @@ pub enum Stranger {
     /// A token that does not open.
     #[error("the token of this request is not one that this surgetank knows")]
     Unknown,
+    /// Its token was not looked at; one is again after this time.
+    #[error(
+        "too many tokens that this surgetank does not know came from the address of this request; it is looked at again in {} s",
+        .0.as_secs() + 1
+    )]
+    TooMany(Duration),
 }
 
 impl Stranger {
@@ -36,6 +50,7 @@ impl Stranger {
         match self {
             Self::Nothing => "missing",
             Self::Unknown => "unknown",
+            Self::TooMany(_) => "too_many",
         }
     }
 }
@@ -46,7 +61,15 @@ impl Tokens {
     /// # Errors
     /// When a source cannot be read or holds no usable token.
     pub fn of_callers(auth: &Auth, env: Environment<'_>) -> Result<Self, TokenError> {
-        Self::read(&auth.tokens, auth.header.clone(), env)
+        let tokens = Self::read(&auth.tokens, auth.header.clone(), env)?;
+        // A rate that a file can hold can be counted: its bounds are those of the type.
+        let guesses = auth
+            .failures
+            .map(|rate| Guesses::at_most(rate, Instant::now()));
+        Ok(Self {
+            guesses: guesses.and_then(Result::ok).map(Arc::new),
+            ..tokens
+        })
     }
 
     /// Reads the tokens of operators, who show them in `Authorization`.
@@ -69,7 +92,28 @@ impl Tokens {
             let digest = |token: &SecretString| digest(token.expose_secret().as_bytes());
             digests.extend(tokens.iter().map(digest));
         }
-        Ok(Self { digests, headers })
+        Ok(Self {
+            digests,
+            headers,
+            guesses: None,
+        })
+    }
+
+    /// As [`Tokens::admit`], for a request from `peer`, where that is known: from one address not too many wrong tokens
+    /// are looked at.
+    ///
+    /// # Errors
+    /// As [`Tokens::admit`], and when there were too many.
+    pub fn admit_from(
+        &self,
+        peer: Option<IpAddr>,
+        headers: &HeaderMap,
+        now: Instant,
+    ) -> Result<(), Stranger> {
+        match (&self.guesses, peer) {
+            (Some(guesses), Some(peer)) => guesses.watch(peer, now, || self.admit(headers)),
+            _ => self.admit(headers),
+        }
     }
 
     /// Whether one of the headers carries one of the tokens. A header that stands twice may open by either
@@ -152,6 +196,7 @@ mod tests {
                 .iter()
                 .map(|name| HeaderName::from_static(name))
                 .collect(),
+            failures: None,
         };
         let env = |name: &str| Some(if name == "ONE" { ONE } else { TWO }.to_owned());
         Tokens::of_callers(&auth, &env).expect("tokens")

@@ -4,6 +4,7 @@
 //! cost is bounded by the budget for all held bodies.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -104,11 +105,18 @@ struct Treatment {
     callers: Option<Arc<Tokens>>,
 }
 
+/// From where a request came, and when.
+#[derive(Clone, Copy)]
+struct Who {
+    peer: Option<IpAddr>,
+    arrived: Instant,
+}
+
 impl ReceptionLayer {
     /// Looks at the rules in force, for the one time in a request's life.
-    fn treatment(&self, parts: &Parts) -> Result<Treatment, Stop> {
+    fn treatment(&self, parts: &Parts, who: Who) -> Result<Treatment, Stop> {
         let rules = self.rules.now();
-        let callers = self.admit(&rules, &parts.headers)?;
+        let callers = self.admit(&rules, &parts.headers, who)?;
         let route = rules.routes.find(parts.uri.path(), &parts.headers);
         Ok(Treatment {
             route: route.ok_or(Stop::NoRoute)?.clone(),
@@ -119,9 +127,13 @@ impl ReceptionLayer {
 
     /// Answers a request to one of our own paths, which no vendor ever sees.
     async fn own(&self, inbound: Inbound) -> Result<Finished, Stop> {
+        let who = Who {
+            peer: inbound.peer,
+            arrived: inbound.arrived,
+        };
         let request = inbound.request;
         guard::check(&request)?;
-        let callers = self.admit(&self.rules.now(), request.headers())?;
+        let callers = self.admit(&self.rules.now(), request.headers(), who)?;
         let owner = self.owner(request.headers(), callers.as_deref());
         let (method, path) = (request.method(), request.uri().path());
         let response = desk::serve(self.queue.as_ref(), method, path, owner).await?;
@@ -130,9 +142,15 @@ impl ReceptionLayer {
     }
 
     /// Lets those in who may come in. Tells who that is, where anybody is asked.
-    fn admit(&self, rules: &Rules, headers: &HeaderMap) -> Result<Option<Arc<Tokens>>, Stop> {
+    fn admit(
+        &self,
+        rules: &Rules,
+        headers: &HeaderMap,
+        Who { peer, arrived }: Who,
+    ) -> Result<Option<Arc<Tokens>>, Stop> {
         if let Some(callers) = &rules.callers {
-            callers.admit(headers).inspect_err(|stranger| {
+            let admitted = callers.admit_from(peer, headers, arrived);
+            admitted.inspect_err(|stranger| {
                 let labels = [stranger.as_str()];
                 self.metrics.strangers.with_label_values(&labels).inc();
             })?;
@@ -182,7 +200,7 @@ impl ReceptionLayer {
             route,
             hold_at_most,
             callers,
-        } = self.treatment(&parts)?;
+        } = self.treatment(&parts, Who { peer, arrived })?;
         let total = route.upstream.timeouts.total;
         let budget = caller_budget(budget_fields(&parts.headers));
         let by = Deadline::new(arrived, total, budget).answer_by();

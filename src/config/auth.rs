@@ -4,6 +4,8 @@
 //! whoever calls spends the keys that surgetank holds. So a listener beyond loopback needs tokens, or a word from the
 //! operator that something else asks.
 
+use std::time::Duration;
+
 use http::{HeaderName, header};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -13,8 +15,9 @@ use serde::de::{Deserializer, Error};
 use super::credential::{Credential, CredentialError};
 use super::decode::OneOrMany;
 use super::tree::Environment;
+use super::units::Rate;
 
-/// A shorter token could be guessed: nothing slows down who tries. 16 random characters are 95 bits.
+/// A shorter token could be guessed: an attacker may have many addresses. 16 random characters are 95 bits.
 const SHORTEST_TOKEN: usize = 16;
 
 /// The header that a token is in, unless the configuration says otherwise.
@@ -34,6 +37,27 @@ pub struct Auth {
     #[serde(default = "token_header", deserialize_with = "headers")]
     #[schemars(with = "OneOrMany<String>", default = "token_header_text")]
     pub header: Vec<HeaderName>,
+    /// How many tokens that do not open one address may show; above that, nothing that comes from there is looked at, and
+    /// is told 429. `none` for any number, as where all callers come through one address.
+    #[serde(default = "failures")]
+    #[schemars(default = "failures_text")]
+    pub failures: Option<Rate>,
+}
+
+/// Ten in a second.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the default of a setting that may be `none`"
+)]
+fn failures() -> Option<Rate> {
+    Some(Rate {
+        count: 600,
+        per: Duration::from_mins(1),
+    })
+}
+
+fn failures_text() -> &'static str {
+    "600/min"
 }
 
 fn token_header() -> Vec<HeaderName> {

@@ -83,6 +83,9 @@ impl Stop {
         match self {
             Self::Ambiguous(ambiguous) => rejected(ambiguous.status(), ErrorKind::Invalid),
             Self::Loop => rejected(StatusCode::LOOP_DETECTED, ErrorKind::Invalid),
+            Self::Unauthorized(Stranger::TooMany(_)) => {
+                rejected(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimited)
+            }
             Self::Unauthorized(_) => rejected(StatusCode::UNAUTHORIZED, ErrorKind::Authentication),
             Self::Queued(turned) => {
                 let (status, kind) = turned.told();
@@ -153,6 +156,9 @@ impl Stop {
             }
             Self::StoreAway => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(STORE_AWAY_RETRY_S));
+            }
+            Self::Unauthorized(Stranger::TooMany(wait)) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
             }
             Self::Unauthorized(_) => {
                 let scheme = HeaderValue::from_static("Bearer realm=\"surgetank\"");

@@ -158,7 +158,7 @@ fn spelt_out(family: &str, label: &str) -> Option<&'static [&'static str]> {
         (_, "direction") => &["up", "down"],
         ("surgetank_continued_total", "outcome") => CONTINUED,
         ("surgetank_continued_total", "cause") => &["truncated", "broken"],
-        (_, "token") => &["missing", "unknown"],
+        (_, "token") => &["missing", "unknown", "too_many"],
         (_, "change") => &["gate_closed", "breaker_shut", "recovered"],
         ("surgetank_fallback_total", "kind") => &["upstream", "queue", "reply"],
         ("surgetank_stream_broken_total", "cause") => &[

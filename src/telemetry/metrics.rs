@@ -291,7 +291,7 @@ impl Metrics {
             panics: add.counter("surgetank_panics_total", "Requests that ended in a panic of ours.")?,
             strangers: add.counters(
                 "surgetank_unauthorized_total",
-                "Requests refused because they showed no token, or one that is not known.",
+                "Requests refused because they showed no token, one that is not known, or came from where too many such came from.",
                 &["token"],
             )?,
             trouble: TroubleLog::default(),

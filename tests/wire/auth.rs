@@ -282,3 +282,48 @@ async fn nothing_changes_through_the_operators_port_without_a_token() {
         403
     );
 }
+
+#[tokio::test]
+async fn an_address_that_shows_too_many_wrong_tokens_is_not_looked_at_any_more() {
+    let folder = Folder::new();
+    let file = folder.write("tokens", &format!("{TOKEN}\n"));
+    let lab =
+        surgetank::lab::Lab::start(surgetank::lab::LabConfig::default()).expect("a free port");
+    let block = |failures: &str| {
+        let file = file.display();
+        format!("auth: {{ tokens: {{ file: '{file}' }}, failures: {failures} }}")
+    };
+    let shows = |token: &str| Tongue::Chat.plain().header("x-surgetank-token", token);
+    let tank = Recipe::over(&lab.url()).start_with(&block("3/h"));
+    for _ in 0..5 {
+        assert_eq!(tank.call(&shows(TOKEN)).await.status, 200);
+        let nothing = tank.call(&Tongue::Chat.plain()).await;
+        assert_eq!(nothing.status, 401, "it is no guess");
+    }
+    for number in 0..3 {
+        let refused = tank.call(&shows(&format!("wrong-token-{number}"))).await;
+        assert_eq!(refused.status, 401);
+    }
+    let served = lab.stats().requests;
+    // Whether a guess was right is not told.
+    for token in ["wrong-token-4", TOKEN] {
+        let refused = tank.call(&shows(token)).await;
+        assert_eq!(refused.status, 429, "{}", refused.text());
+        assert!((1..=1_201).contains(&refused.number("retry-after")));
+        assert!(!refused.head.has("www-authenticate"));
+        assert!(!refused.text().contains("token-of"), "{}", refused.text());
+    }
+    assert_eq!(
+        tank.count("surgetank_unauthorized_total", &[("token", "too_many")]),
+        2
+    );
+    assert_eq!(lab.stats().requests, served, "nothing reached the upstream");
+    tank.at_rest().await;
+
+    // Where that is not wanted.
+    let open = Recipe::over(&lab.url()).start_with(&block("none"));
+    for _ in 0..20 {
+        assert_eq!(open.call(&shows("wrong-token")).await.status, 401);
+    }
+    assert_eq!(open.call(&shows(TOKEN)).await.status, 200);
+}
