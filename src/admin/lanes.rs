@@ -137,10 +137,12 @@ impl LaneView {
         format!("{upstream}-{:08x}-{:08x}", credential >> 96, model >> 32)
     }
 
-    fn urgency(&self) -> (bool, usize, usize, u64) {
+    fn urgency(&self) -> (bool, bool, usize, usize, u64) {
         let lane = &self.view.snapshot;
         (
             !matches!(lane.reason, WaitReason::Idle),
+            // Nobody may wait for it just now.
+            !lane.closed_for.is_zero() || lane.throttles_in_a_row > 0,
             lane.waiting,
             lane.live,
             lane.counters.served,

@@ -37,8 +37,10 @@ pub(super) struct State {
     started_ms: u64,
     headline: Headline,
     lanes: Vec<LaneState>,
-    /// How many lanes there are; `lanes` may hold only the busiest of them.
+    /// How many lanes there are; `lanes` holds those of them in which most happens.
     lanes_total: usize,
+    /// How many of them are not in `lanes`.
+    lanes_left_out: usize,
     in_flight_requests: i64,
     waiting_requests: u64,
     connections: usize,
@@ -149,14 +151,17 @@ impl State {
         };
         let waiters = lanes::waiters(&views);
         let lanes_total = views.len();
+        let waiting_requests = lanes::waiting(&views);
+        let lanes = lanes::states(views, most_lanes);
         Self {
             version: env!("CARGO_PKG_VERSION"),
             stage: word(scene.stage),
             now_ms: clock.ms(now),
             started_ms: clock.ms(admin.started),
             headline: headline(&scene),
-            waiting_requests: lanes::waiting(&views),
-            lanes: lanes::states(views, most_lanes),
+            waiting_requests,
+            lanes_left_out: lanes_total - lanes.len(),
+            lanes,
             lanes_total,
             in_flight_requests: in_flight,
             connections: admin.fleet.live(),

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::harness::{Answer, Caller, Request, Rig, Tongue, soon, text};
+use super::harness::{Answer, Caller, Origin, Recipe, Request, Rig, Tongue, soon, text};
 
 async fn get(admin: SocketAddr, path: &str) -> Answer {
     let mut caller = Caller::connect(admin).await;
@@ -201,4 +201,43 @@ async fn a_wall_of_screens_gets_the_same_events() {
     // Those who leave take nothing with them.
     drop(screens);
     assert_eq!(get(admin, "/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn however_many_keys_there_are_the_state_is_bounded_and_tells_what_matters() {
+    const KEYS: usize = 150;
+    let answer = |status: &str| {
+        let body = r#"{"id":"c","object":"chat.completion","choices":[]}"#;
+        let length = body.len();
+        format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+            .into_bytes()
+    };
+    let origin = Origin::start().await.serve(move |seen| {
+        let is_gated = seen.head.one("authorization") == Some("Bearer key-0");
+        Some(answer(if is_gated {
+            "429 Too Many Requests\r\nretry-after: 600"
+        } else {
+            "200 OK"
+        }))
+    });
+    let tank = Recipe::over(&origin.url()).retry("max_retries: 0").start();
+    let (admin, _serving) = tank.admin();
+    let mut caller = tank.caller().await;
+    for key in 0..KEYS {
+        let request = Request::post("/v1/chat/completions", r#"{"model":"m","messages":[]}"#)
+            .header("authorization", &format!("Bearer key-{key}"));
+        let status = soon("an answer", caller.call(&request)).await.status;
+        assert_eq!(status, if key == 0 { 429 } else { 200 });
+    }
+    let answer = get(admin, "/api/state").await;
+    assert!(answer.body.len() < 80_000, "{} bytes", answer.body.len());
+    let told = answer.json();
+    let lanes = told["lanes"].as_array().expect("a list");
+    assert_eq!(
+        (&told["lanes_total"], &told["lanes_left_out"], lanes.len()),
+        (&json!(KEYS), &json!(KEYS - 100), 100)
+    );
+    // It has served nothing, and is told before all who are well.
+    let throttled = lanes.iter().filter(|lane| lane["throttles_in_a_row"] == 1);
+    assert_eq!(throttled.count(), 1);
 }
