@@ -81,7 +81,7 @@ const LONGEST_HOLD: Duration = Duration::from_mins(1);
 /// Limits followed at a time. The common vendors send up to four.
 const FAMILIES: usize = 4;
 
-/// The limits of one upstream, in the order in which its answers list them.
+/// The limits of one upstream.
 #[derive(Debug)]
 pub(super) struct Reports {
     families: Vec<Family>,
@@ -115,14 +115,24 @@ impl Reports {
         self.quota_share = quota_share.clamp(0.001, 1.0);
     }
 
+    /// Takes what one answer told. A limit is known again by what it counts, and among several that count the same by
+    /// their order: not every answer tells of every limit.
     pub(super) fn update(&mut self, now: Instant, reports: &[QuotaReport]) {
-        for (index, report) in reports.iter().take(FAMILIES).enumerate() {
+        for (index, report) in reports.iter().enumerate() {
             if !report.is_sane() {
                 continue;
             }
-            match self.families.get_mut(index) {
+            let earlier = reports[..index].iter();
+            let earlier = earlier.filter(|other| other.measure == report.measure);
+            let has_room = self.families.len() < FAMILIES;
+            let families = self.families.iter_mut();
+            let known = families
+                .filter(|family| family.latest.1.measure == report.measure)
+                .nth(earlier.count());
+            match known {
                 Some(family) => family.update(now, *report),
-                None => self.families.push(Family::new(now, *report)),
+                None if has_room => self.families.push(Family::new(now, *report)),
+                None => {}
             }
         }
     }

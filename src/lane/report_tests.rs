@@ -69,6 +69,34 @@ fn a_rolling_quota_is_used_at_its_refill() {
 }
 
 #[test]
+fn a_limit_is_known_by_what_it_counts_whatever_else_an_answer_tells() {
+    let (start, mut reports) = (Instant::now(), Reports::new(1.0));
+    let tokens = |remaining, reset| QuotaReport {
+        measure: Measure::Tokens,
+        ..report(60.0, remaining, reset)
+    };
+    // The tokens are a fixed window that every second answer tells of, and the requests before them are plenty.
+    for second in 0..19 {
+        let now = f64::from(second);
+        let tokens = tokens(57.0 - 3.0 * now, 60.0 - now);
+        let told = [report(60.0, 59.0, 1.0), tokens];
+        let from = usize::from(second % 2 == 1);
+        reports.update(at(start, now), &told[from..]);
+    }
+    let kinds = reports.families.iter();
+    let kinds: Vec<_> = kinds
+        .map(|family| (family.latest.1.measure, family.kind))
+        .collect();
+    assert_eq!(kinds[1], (Measure::Tokens, Kind::Fixed), "{kinds:?}");
+    assert_eq!(kinds.len(), 2);
+    reports.update(at(start, 19.0), &[tokens(0.0, 41.0)]);
+    assert_eq!(
+        reports.advice(at(start, 19.0)),
+        Advice::HoldUntil(at(start, 60.0))
+    );
+}
+
+#[test]
 fn a_token_limit_counts_in_requests() {
     let (start, mut reports) = (Instant::now(), Reports::new(1.0));
     let tokens = QuotaReport {

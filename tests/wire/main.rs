@@ -57,3 +57,4 @@ mod tunnel;
 mod unwrap;
 mod uploads;
 mod usage;
+mod vendor_headers;
