@@ -24,16 +24,16 @@ use http_body_util::BodyExt as _;
 use tokio::time::{Instant, Sleep};
 use tower::{Service, ServiceExt as _};
 
-use super::{AnswersLayer, Source};
+use super::{AnswersLayer, CONTINUED, Source, by, goes_on_freely};
 use crate::{
     attempt::{Answer, Attempted, Failure},
     body::{Body, BodyError},
     budget::Reservation,
     call::{Attempt, Call, Journal, Sequel},
-    config::{Answers, ContinueBy, OnBroken, OnTruncated},
+    config::{Answers, OnBroken, OnTruncated},
     dialect::{
-        self, Ending, Meaning, Structured,
-        continuation::{By, Seen, Thread},
+        self, Ending, Meaning,
+        continuation::{Seen, Thread},
     },
     retry::triage::Class,
     stream::{
@@ -129,8 +129,7 @@ impl AnswersLayer {
         }
         let policy = &call.route.policy.answers;
         let is_served = answer.verdict.class == Class::Served;
-        // Neither JSON nor a state at the vendor can be gone on with by a second request.
-        let is_free = call.ask.structured == Structured::No && !call.ask.chained;
+        let is_free = goes_on_freely(call);
         let continues_cuts = policy.on_truncated == OnTruncated::Continue;
         let thread = Thread::new(call.dialect, call.ask.background, continues_cuts);
         let asked = call.clone();
@@ -319,7 +318,7 @@ impl Joined {
         self.pending.clear();
         self.framer = Framer::new(MAX_EVENT);
         self.ending = Ending::new(self.call.dialect);
-        let said = format!("x-surgetank-continued: {}", why.as_str());
+        let said = format!("{CONTINUED}: {}", why.as_str());
         self.out.push_back(comment(&said));
         self.state = State::Reading(body);
     }
@@ -353,11 +352,7 @@ impl Joined {
             });
         }
         let prompt = self.prompt.as_ref().ok_or("memory")?;
-        let by = match self.policy().continue_by {
-            ContinueBy::Message => By::Message,
-            ContinueBy::Prefill => By::Prefill,
-        };
-        let body = thread.next_request(&prompt.body, by);
+        let body = thread.next_request(&prompt.body, by(&self.call));
         Ok(Sequel {
             target: None,
             body: body.map_err(dialect::continuation::Unfit::as_str)?.into(),

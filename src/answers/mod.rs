@@ -7,6 +7,7 @@
 //! The layer stands outside retry, because what it asks for in addition is a request like any other:
 //! it waits for its turn, is judged, and holds nothing while it waits.
 
+mod continued;
 mod joined;
 mod larger;
 mod unwrap;
@@ -16,20 +17,39 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http::{HeaderValue, header};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
-    attempt::{Answer, Attempted, Failure},
+    attempt::{Answer, Attempted, Failure, Whole},
+    body,
     budget::Budget,
-    call::Attempt,
-    config::OnTruncated,
+    call::{Attempt, Call},
+    config::{ContinueBy, OnTruncated},
+    dialect::{Reading, Structured, continuation::By},
     lane::Lane,
     retry::triage::Class,
     telemetry::Metrics,
     upstream::Upstream,
 };
+
+/// Says that an answer is two joined together, and why.
+const CONTINUED: &str = "x-surgetank-continued";
+
+/// Says that an answer was cut.
+const TRUNCATED: &str = "x-surgetank-truncated";
+
+/// What an answer's head says of bytes that are no longer the same.
+const OF_THE_BYTES: [&str; 5] = [
+    "content-encoding",
+    "content-digest",
+    "digest",
+    "content-md5",
+    "etag",
+];
 
 /// Adds the treatment of unsatisfactory answers to a service of attempts.
 #[derive(Clone, Debug)]
@@ -101,14 +121,45 @@ impl AnswersLayer {
         let mut answer = inner.clone().oneshot(attempt).await?;
         if answer.verdict.class == Class::Served {
             let policy = &call.route.policy.answers;
-            if policy.on_truncated == OnTruncated::RetryLarger {
-                answer = self.or_larger(inner.clone(), &call, &source, answer).await;
-            }
+            answer = match policy.on_truncated {
+                OnTruncated::RetryLarger => {
+                    self.or_larger(inner.clone(), &call, &source, answer).await
+                }
+                OnTruncated::Continue => {
+                    self.or_continued(inner.clone(), &call, &source, answer)
+                        .await
+                }
+                OnTruncated::Mark | OnTruncated::Ignore => answer,
+            };
             if policy.unwrap_json && unwrap::unwrap(&call, &mut answer).is_some() {
                 let labels = [call.route.name()];
                 self.metrics.unwrapped.with_label_values(&labels).inc();
             }
         }
         Ok(self.or_joined(inner, &call, source, answer))
+    }
+}
+
+/// Puts other bytes in the place of a whole answer's, in clear text.
+fn with_bytes(answer: &mut Answer, bytes: Bytes, reading: Reading) {
+    let headers = answer.response.headers_mut();
+    for name in OF_THE_BYTES {
+        headers.remove(name);
+    }
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    *answer.response.body_mut() = body::full(bytes.clone());
+    answer.whole = Some(Whole { bytes, reading });
+}
+
+/// Whether a second request can go on with this one's answer: neither with JSON nor with a state at the vendor.
+fn goes_on_freely(call: &Call) -> bool {
+    call.ask.structured == Structured::No && !call.ask.chained
+}
+
+/// How the route wants a model to be asked to go on.
+fn by(call: &Call) -> By {
+    match call.route.policy.answers.continue_by {
+        ContinueBy::Message => By::Message,
+        ContinueBy::Prefill => By::Prefill,
     }
 }

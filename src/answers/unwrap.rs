@@ -3,11 +3,11 @@
 //! Only plain answers: the fence of a stream is told from an answer's own backticks by its end, and by
 //! then its beginning has long left.
 
-use http::{HeaderValue, header};
+use http::HeaderValue;
 
+use super::with_bytes;
 use crate::{
-    attempt::{Answer, Whole},
-    body,
+    attempt::Answer,
     call::Call,
     dialect::{Finish, Structured, fence, text},
     stream::coding,
@@ -15,15 +15,6 @@ use crate::{
 
 /// Says that the text is not as the model wrote it.
 const UNWRAPPED: &str = "x-surgetank-unwrapped";
-
-/// What an answer's head says of bytes that are no longer the same.
-const OF_THE_BYTES: [&str; 5] = [
-    "content-encoding",
-    "content-digest",
-    "digest",
-    "content-md5",
-    "etag",
-];
 
 /// Takes the fence off every text of the answer that is one fence around JSON, where the request asked
 /// for JSON and for nothing else. `None` where nothing was done, and then the answer is untouched.
@@ -52,14 +43,8 @@ pub(super) fn unwrap(call: &Call, answer: &mut Answer) -> Option<()> {
     if bare.is_empty() {
         return None;
     }
-    let bytes: bytes::Bytes = text::replace(&clear, &bare)?.into();
+    with_bytes(answer, text::replace(&clear, &bare)?.into(), reading);
     let headers = answer.response.headers_mut();
-    for name in OF_THE_BYTES {
-        headers.remove(name);
-    }
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     headers.insert(UNWRAPPED, HeaderValue::from_static("true"));
-    *answer.response.body_mut() = body::full(bytes.clone());
-    answer.whole = Some(Whole { bytes, reading });
     Some(())
 }

@@ -180,7 +180,7 @@ pub enum OnTruncated {
     Mark,
     /// It is asked for once more with a higher limit, unless it is a stream.
     RetryLarger,
-    /// The rest of a stream of text is asked for and joined to it; every such request is billed, prompt and all.
+    /// The rest of a text is asked for and joined to it; every such request is billed, prompt and all.
     Continue,
     /// It is passed on without a mark.
     Ignore,

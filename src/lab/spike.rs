@@ -137,6 +137,9 @@ const CALLER_TIMEOUT: Duration = Duration::from_secs(50);
 /// Users in the crowd; each makes several calls.
 const USERS: usize = 60;
 
+/// By which surgetank says that an answer is not the model's.
+const FALLBACK: &str = "x-surgetank-fallback";
+
 /// Sends the waves to `base_url` and waits until everybody has got something.
 ///
 /// # Errors
@@ -184,11 +187,10 @@ async fn call(client: &Client, url: &str, caller: usize) -> reqwest::Result<Got>
         .header("x-surgetank-user", user)
         .json(&body);
     let response = request.send().await?;
-    let (status, substituted) = (
-        response.status(),
-        response.headers().contains_key("x-surgetank-fallback"),
-    );
+    let status = response.status();
+    let is_told = response.headers().contains_key(FALLBACK);
     let text = response.text().await?;
+    let substituted = is_told || is_told_late(&text);
     let whole = if streams {
         text.contains("data: [DONE]")
     } else {
@@ -201,10 +203,24 @@ async fn call(client: &Client, url: &str, caller: usize) -> reqwest::Result<Got>
     })
 }
 
+/// Whether a stream says in a comment that the proxy wrote it: it had begun before that was known.
+fn is_told_late(stream: &str) -> bool {
+    let mut comments = stream.lines().filter(|line| line.starts_with(':'));
+    comments.any(|comment| comment.contains(FALLBACK))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::lab::{Lab, LabConfig};
+
+    #[test]
+    fn a_reply_is_told_from_an_answer_also_in_a_stream_that_had_begun() {
+        let reply = ": x-surgetank-attempts: 3; x-surgetank-fallback: reply\n\ndata: [DONE]\n\n";
+        assert!(is_told_late(reply));
+        let answer = ": x-surgetank-attempts: 3\n\ndata: x-surgetank-fallback: reply\n\n";
+        assert!(!is_told_late(answer), "a model may say anything");
+    }
 
     #[tokio::test]
     async fn the_crowd_counts_what_it_got() {

@@ -83,7 +83,7 @@ pub struct Metrics {
     pub truncated: IntCounterVec,
     /// Answers that were asked for once more with a larger limit, by what came of it.
     pub larger: IntCounterVec,
-    /// Streams that were to be continued, by why and by what came of it.
+    /// Answers that were to be continued, by why and by what came of it.
     pub continued: IntCounterVec,
     /// Answers whose JSON was taken out of its fence.
     pub unwrapped: IntCounterVec,
@@ -234,7 +234,7 @@ impl Metrics {
             )?,
             continued: add.counters(
                 "surgetank_continued_total",
-                "Streams that were to be continued behind the place where they were truncated or broken, by what came of it: \
+                "Answers that were to be continued behind the place where they were truncated or broken, by what came of it: \
                  continued, failed, or why it was not tried.",
                 &["route", "cause", "outcome"],
             )?,

@@ -1,4 +1,4 @@
-//! Streams that go on behind the place where they stopped: where the route wants it, where it is text, and marked.
+//! Answers that go on behind the place where they stopped: where the route wants it, where it is text, and marked.
 
 use serde_json::{Value, json};
 
@@ -594,4 +594,129 @@ async fn where_nothing_happens_the_bytes_are_the_upstreams() {
             "{tongue:?}"
         );
     }
+}
+
+/// A plain answer of Messages or Chat, in JSON.
+fn plain_body(tongue: Tongue, id: &str, said: &str, finish: &str, output: u64) -> Value {
+    match tongue {
+        Tongue::Messages => json!({ "id": id, "type": "message", "role": "assistant", "model": "m",
+            "content": [{ "type": "text", "text": said }], "stop_reason": finish, "stop_sequence": null,
+            "usage": { "input_tokens": 10, "output_tokens": output, "service_tier": "standard" } }),
+        _ => json!({ "id": id, "object": "chat.completion", "created": 1, "model": "m",
+            "choices": [{ "index": 0, "message": { "role": "assistant", "content": said }, "finish_reason": finish }],
+            "usage": { "prompt_tokens": 10, "completion_tokens": output, "total_tokens": 10 + output } }),
+    }
+}
+
+fn plain(body: &Value) -> Play {
+    let body = body.to_string();
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\netag: \"1\"\r\n\r\n{body}"
+    );
+    Play::Answer(head.into())
+}
+
+/// How each of the two says that a limit has cut the answer, and that it is whole.
+fn plain_tongues() -> [(Tongue, &'static str, &'static str); 2] {
+    [
+        (Tongue::Messages, "max_tokens", "end_turn"),
+        (Tongue::Chat, "length", "stop"),
+    ]
+}
+
+#[tokio::test]
+async fn a_cut_plain_answer_goes_on_in_the_same_text_with_the_cost_of_both() {
+    for (tongue, cut, end) in plain_tongues() {
+        let first = plain_body(tongue, "first", "Hello wor", cut, 3);
+        let rest = plain_body(tongue, "second", "ld \"🌊\"", end, 4);
+        let (upstream, tank) =
+            start("on_truncated: continue", vec![plain(&first), plain(&rest)]).await;
+        let answer = ask(&tank, &tongue.plain()).await;
+        let expected = plain_body(tongue, "first", "Hello world \"🌊\"", end, 7).to_string();
+        let expected = match tongue {
+            Tongue::Messages => expected.replace("\"input_tokens\":10", "\"input_tokens\":20"),
+            _ => expected
+                .replace("\"prompt_tokens\":10", "\"prompt_tokens\":20")
+                .replace("\"total_tokens\":17", "\"total_tokens\":27"),
+        };
+        assert_eq!(text(&answer.body), expected);
+        assert_eq!(answer.head.one("x-surgetank-continued"), Some("truncated"));
+        assert_eq!(answer.head.one("x-surgetank-truncated"), None);
+        assert_eq!(answer.head.one("etag"), None, "it is of other bytes");
+        assert_eq!(counted(&tank, "truncated", "continued"), 1);
+        let seen = upstream.seen();
+        let next: Value = serde_json::from_slice(&seen[1].body).expect("JSON");
+        let turns = next["messages"].as_array().expect("turns");
+        assert_eq!(turns[turns.len() - 2]["content"], "Hello wor");
+        assert_eq!(turns[turns.len() - 1]["role"], "user");
+    }
+}
+
+#[tokio::test]
+async fn a_plain_answer_that_cannot_go_on_comes_as_it_was_and_marked() {
+    for (tongue, cut, end) in plain_tongues() {
+        let first = plain_body(tongue, "first", "Hello wor", cut, 3);
+        let mut tool = plain_body(tongue, "second", "", end, 4);
+        if tongue == Tongue::Messages {
+            tool["content"] = json!([{ "type": "tool_use", "id": "t", "name": "n", "input": {} }]);
+        } else {
+            tool["choices"][0]["message"] = json!({ "role": "assistant", "content": null,
+                "tool_calls": [{ "id": "t", "type": "function", "function": { "name": "n", "arguments": "{}" } }] });
+        }
+        let refused =
+            Play::Answer(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}".to_vec());
+        let silent = plain_body(tongue, "second", "no reason", end, 4);
+        let mut silent = silent.to_string();
+        silent = silent.replace(&format!("\"{end}\""), "null");
+        let silent: Value = serde_json::from_str(&silent).expect("JSON");
+        for (case, play, outcome) in [
+            ("the rest is refused", refused, "failed"),
+            ("the rest is no text", plain(&tool), "content"),
+            (
+                "the rest does not say how it ended",
+                plain(&silent),
+                "unreadable",
+            ),
+        ] {
+            let (_upstream, tank) =
+                start("on_truncated: continue", vec![plain(&first), play]).await;
+            let answer = ask(&tank, &tongue.plain()).await;
+            assert_eq!(text(&answer.body), first.to_string(), "{case}");
+            assert_eq!(
+                answer.head.one("x-surgetank-truncated"),
+                Some("true"),
+                "{case}"
+            );
+            assert_eq!(answer.head.one("x-surgetank-continued"), None, "{case}");
+            assert_eq!(counted(&tank, "truncated", outcome), 1, "{case}");
+        }
+        // What asks for JSON is not text to be gone on with.
+        let wants = json!({ "response_format": { "type": "json_object" }, "output_config": { "format": { "type": "json_schema" } } });
+        let (upstream, tank) = start("on_truncated: continue", vec![plain(&first)]).await;
+        let answer = ask(&tank, &tongue.with(false, &wants)).await;
+        assert_eq!(text(&answer.body), first.to_string());
+        assert_eq!(upstream.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_plain_answer_is_continued_as_often_as_the_route_says_and_holds_no_place_meanwhile() {
+    let part = |said: &str| plain(&plain_body(Tongue::Chat, "part", said, "length", 1));
+    let (upstream, tank) = start(
+        "on_truncated: continue, max_continuations: 2",
+        vec![part("a"), part("b"), part("c"), part("d")],
+    )
+    .await;
+    let answer = ask(&tank, &Tongue::Chat.plain()).await;
+    let body: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    assert_eq!(body["choices"][0]["message"]["content"], "abc");
+    assert_eq!(upstream.seen().len(), 3);
+    assert_eq!(answer.head.one("x-surgetank-continued"), Some("truncated"));
+    assert_eq!(
+        answer.head.one("x-surgetank-truncated"),
+        Some("true"),
+        "it is still cut"
+    );
+    assert_eq!(counted(&tank, "truncated", "continued"), 2);
 }

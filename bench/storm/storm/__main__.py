@@ -17,6 +17,7 @@ from .contenders import CONTENDERS, Contender, Context, started
 from .ideal import ideal_waits
 from .lab import lab
 from .measures import Got, Outcome, max_min
+from .picture import svg
 from .storms import STORMS, Call, Scale, Storm, crowd
 from .table import row, table
 
@@ -46,6 +47,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--seed", default="1", help="of the crowd's arrivals")
     parser.add_argument("--json", type=Path, default=HERE / "results.json")
+    parser.add_argument("--picture", type=Path, help="also draws what became of the callers, as SVG")
     parser.add_argument(
         "--side-by-side",
         action="store_true",
@@ -77,7 +79,10 @@ async def play(arguments: argparse.Namespace, contenders: list[Contender]) -> No
             print(progress(outcome), flush=True)
     print()
     print(report(arguments, scale, contenders, outcomes))
-    arguments.json.write_text(json.dumps([as_json(outcome) for outcome in outcomes], indent=1) + "\n")
+    results = [as_json(outcome) for outcome in outcomes]
+    arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    if arguments.picture:
+        arguments.picture.write_text(svg(results))
 
 
 async def one(

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import aiohttp
@@ -16,6 +16,7 @@ from .storms import BASE, CAP, RETRIES, Call, Scale
 MODEL = "gpt-storm"
 KEY = "sk-storm-which-is-no-secret-7f3a9c51e8"
 MESSAGES = [{"role": "user", "content": "Where is my order?"}]
+REPLY = "x-surgetank-fallback"
 RETRIED = {408, 409, 429, 500, 502, 503, 504}
 
 
@@ -50,7 +51,7 @@ class Plain:
             return Got.ERROR, str(response.status), response.status in RETRIED
         if not _is_whole(text, call.streams):
             return Got.ERROR, "200, broken", False
-        return (Got.REPLY if "x-surgetank-fallback" in response.headers else Got.ANSWER), "", False
+        return (Got.REPLY if _is_reply(response.headers, text) else Got.ANSWER), "", False
 
 
 def _is_whole(text: str, streams: bool) -> bool:
@@ -60,6 +61,11 @@ def _is_whole(text: str, streams: bool) -> bool:
         return bool(json.loads(text)["choices"])
     except (ValueError, KeyError, TypeError):
         return False
+
+
+def _is_reply(headers: Mapping[str, str], text: str) -> bool:
+    """Whether surgetank wrote it: said in the head, or in a comment where the stream had begun before that was known."""
+    return REPLY in headers or any(line.startswith(":") and f"{REPLY}:" in line for line in text.splitlines())
 
 
 class Seed(Plain):

@@ -3,11 +3,19 @@
 import math
 import unittest
 
+from .callers import _is_reply
 from .ideal import ideal_waits
 from .measures import Ending, Got, Outcome, jain, max_min, quantile
 from .storms import STORMS, Call, Scale, Storm, crowd
 
 SCALE = Scale(6)
+
+
+class Replies(unittest.TestCase):
+    def test_a_reply_is_told_in_the_head_or_in_a_comment(self):
+        self.assertTrue(_is_reply({"x-surgetank-fallback": "reply"}, ""))
+        self.assertTrue(_is_reply({}, ": x-surgetank-attempts: 3; x-surgetank-fallback: reply\n\ndata: [DONE]\n\n"))
+        self.assertFalse(_is_reply({}, ": x-surgetank-attempts: 3\n\ndata: x-surgetank-fallback: reply\n\n"))
 
 
 class Ideal(unittest.TestCase):

@@ -1,4 +1,4 @@
-//! Going on with a stream that stopped in the middle, as far as a vendor documents how.
+//! Going on with an answer that stopped in the middle, as far as a vendor documents how.
 //!
 //! * Messages and Chat: the conversation is sent again with what has come of the answer, and the model is
 //!   asked to go on ([`Thread::next_request`]). The new stream is joined to the old one as if it were its
@@ -6,12 +6,15 @@
 //!   run of the model wrote it, and it may repeat or rephrase.
 //! * Responses with `background`: the run goes on at the vendor without a listener, and the same stream is
 //!   taken up behind the last event that came ([`Thread::next_target`]). That one is exact.
+//! * Plain answers of Messages and Chat that their token limit has cut: as their streams ([`next_plain_request`],
+//!   [`joined_plain`]).
 //!
 //! Only text is continued: what a tool was to be called with, or a thought with its signature, cannot be
 //! completed by anybody else. Nothing here does I/O; what is held back is a handful of last events.
 
 mod chat;
 mod messages;
+mod plain;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -21,6 +24,8 @@ use std::{collections::VecDeque, fmt::Write as _};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
+
+pub use plain::{joined_plain, next_plain_request};
 
 use super::{Dialect, Endpoint, Finish, Meaning, json};
 use crate::stream::sse::Event;
@@ -314,26 +319,8 @@ impl Thread {
         if let Some(unfit) = self.text.unfit {
             return Err(unfit);
         }
-        let said = self.text.said.as_str();
-        if said.trim().is_empty() {
-            return Err(Unfit::Empty);
-        }
-        // White space at its end makes a prefill invalid.
-        let by = if said.ends_with(char::is_whitespace) {
-            By::Message
-        } else {
-            by
-        };
-        let is_prefill = by == By::Prefill && matches!(self.kind, Kind::Messages(_));
-        let mut more = format!(
-            ",{{\"role\":\"assistant\",\"content\":{}}}",
-            Value::from(said)
-        );
-        if !is_prefill {
-            let please = Value::from(instruction(said));
-            let _ = write!(more, ",{{\"role\":\"user\",\"content\":{please}}}");
-        }
-        appended(body, &more)
+        let takes_prefill = matches!(self.kind, Kind::Messages(_));
+        request_for(&self.text.said, body, by, takes_prefill)
     }
 
     /// Where the run goes on, below the target of the caller's request; `None` for what is no run, or one
@@ -351,6 +338,27 @@ impl Thread {
     pub const fn is_run(&self) -> bool {
         matches!(self.kind, Kind::Run(_))
     }
+}
+
+/// The request `body` with what was said so far, and the word to go on.
+fn request_for(said: &str, body: &[u8], by: By, takes_prefill: bool) -> Result<Vec<u8>, Unfit> {
+    if said.trim().is_empty() {
+        return Err(Unfit::Empty);
+    }
+    if said.len() > MAX_TEXT {
+        return Err(Unfit::TooLong);
+    }
+    // White space at its end makes a prefill invalid.
+    let is_prefill = takes_prefill && by == By::Prefill && !said.ends_with(char::is_whitespace);
+    let mut more = format!(
+        ",{{\"role\":\"assistant\",\"content\":{}}}",
+        Value::from(said)
+    );
+    if !is_prefill {
+        let please = Value::from(instruction(said));
+        let _ = write!(more, ",{{\"role\":\"user\",\"content\":{please}}}");
+    }
+    appended(body, &more)
 }
 
 /// What Anthropic's documentation recommends for models that take no prefill; there is no form of its own for it.
