@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Call;
 use crate::{
     dialect::{Reading, Usage},
-    lane::Waits,
+    lane::{Lane, Waits},
     retry::triage::Class,
     store::jobs::JobId,
     stream::late::{Awaiting, What},
@@ -35,6 +35,8 @@ pub struct Journal {
     pub lane_waits: Waits,
     /// The upstream of the latest attempt.
     pub upstream: Option<Arc<Upstream>>,
+    /// The lane that let the latest attempt go.
+    pub lane: Option<Arc<Lane>>,
     /// The triage class of the latest attempt.
     pub class: Option<Class>,
     /// The latest try that was not served, also when a later one was.
@@ -95,6 +97,7 @@ impl Journal {
     /// that one counts again. What was spent stays spent.
     pub fn is_served_by(&mut self, earlier: Self) {
         self.upstream = earlier.upstream;
+        self.lane = earlier.lane;
         self.upstream_status = earlier.upstream_status;
         self.class = earlier.class;
         self.gave_up = earlier.gave_up;
@@ -104,10 +107,11 @@ impl Journal {
 
 impl Call {
     /// An attempt is about to be sent.
-    pub fn note_attempt(&self, upstream: &Arc<Upstream>) {
+    pub fn note_attempt(&self, upstream: &Arc<Upstream>, lane: &Arc<Lane>) {
         let mut journal = self.journal();
         journal.attempts += 1;
         journal.upstream = Some(upstream.clone());
+        journal.lane = Some(lane.clone());
         journal.upstream_status = None;
         journal.awaiting.what = What::Answer;
         journal.gave_up = None;

@@ -298,11 +298,16 @@ impl Chain {
     }
 
     fn substituted(&self, kind: &'static str, first: Class) {
-        self.with
-            .metrics
-            .fallbacks
-            .with_label_values(&[kind, first.as_str()])
-            .inc();
+        // What was substituted is the answer of the route's own upstream, whoever failed after it.
+        let own = &self.call.route.upstream;
+        let lane = self.with.lanes.of(&self.call, own);
+        let labels = [
+            own.name.as_ref(),
+            lane.label().as_str(),
+            kind,
+            first.as_str(),
+        ];
+        self.with.metrics.fallbacks.with_label_values(&labels).inc();
         self.call.journal().substituted = Some(kind);
     }
 }

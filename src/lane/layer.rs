@@ -196,7 +196,7 @@ where
     };
     let permit = admitted.map_err(|refused| notes.refused(refused))?;
     notes.admitted(&permit);
-    call.note_attempt(&attempt.upstream);
+    call.note_attempt(&attempt.upstream, &attempt.lane);
     match inner.call(attempt).await {
         Ok(answer) => {
             let (class, hint) = (answer.verdict.class, binding(answer.hint));

@@ -232,10 +232,13 @@ impl Report {
         };
         self.count_answer(call, &journal, &upstream.name);
         if let Some(cause) = self.broken_by {
-            self.metrics
-                .broken
-                .with_label_values(&[upstream.name.as_ref(), cause])
-                .inc();
+            // Whatever has an upstream was let go by a lane.
+            let lane = journal
+                .lane
+                .as_ref()
+                .map_or("none", |lane| lane.label().as_str());
+            let labels = [upstream.name.as_ref(), lane, cause];
+            self.metrics.broken.with_label_values(&labels).inc();
         }
     }
 }

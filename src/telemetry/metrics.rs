@@ -71,7 +71,7 @@ pub struct Metrics {
     pub waited_seconds: prometheus::CounterVec,
     /// Bytes of prompts that were sent again.
     pub resent_bytes: IntCounter,
-    /// Substituted answers by kind and by the class of failure behind them.
+    /// Substituted answers by kind, and by the lane and the class of the failure behind them.
     pub fallbacks: IntCounterVec,
     /// Streams that did not end as an answer must.
     pub broken: IntCounterVec,
@@ -202,13 +202,13 @@ impl Metrics {
             resent_bytes: add.counter("surgetank_resent_bytes_total", "Bytes of request bodies that were sent again.")?,
             fallbacks: add.counters(
                 "surgetank_fallback_total",
-                "Answers that were substituted, by kind and by the class of the failure behind them.",
-                &["kind", "cause"],
+                "Answers that were substituted, by kind, by the lane whose failure is behind them, and by its class.",
+                &["upstream", "lane", "kind", "cause"],
             )?,
             broken: add.counters(
                 "surgetank_stream_broken_total",
                 "Answers that broke after their first byte had left.",
-                &["upstream", "cause"],
+                &["upstream", "lane", "cause"],
             )?,
             begun: add.counters(
                 "surgetank_begun_early_total",

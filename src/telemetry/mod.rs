@@ -14,6 +14,8 @@ pub mod metrics;
 mod models;
 #[cfg(feature = "otlp")]
 mod otlp;
+#[cfg(test)]
+mod promised;
 mod queue;
 #[cfg(test)]
 mod reference;
