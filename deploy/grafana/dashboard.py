@@ -8,6 +8,9 @@ Five rows, in the order in which somebody on call asks: do callers get what they
 the lanes do about it, what is left for later, how is the process itself.
 """
 
+import json
+import string
+
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as styles
@@ -23,8 +26,8 @@ def chosen(expression):
     return expression.replace("{}", "{" + CHOSEN + "}").replace("{,", "{" + CHOSEN + ",")
 
 
-def query(expression, legend):
-    return prometheus.Dataquery().expr(chosen(expression)).legend_format(legend)
+def query(expression, legend, letter="A"):
+    return prometheus.Dataquery().expr(chosen(expression)).legend_format(legend).ref_id(letter)
 
 
 def steps(*marks):
@@ -51,8 +54,8 @@ def chart(title, about, unit, *queries, stacked=False, span=12):
     )
     if stacked:
         panel = panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
-    for expression, legend in queries:
-        panel = panel.with_target(query(expression, legend))
+    for letter, (expression, legend) in zip(string.ascii_uppercase, queries):
+        panel = panel.with_target(query(expression, legend, letter))
     return panel
 
 
@@ -204,4 +207,9 @@ def build():
 
 
 if __name__ == "__main__":
-    print(JSONEncoder(sort_keys=True, indent=2).encode(build()))
+    made = json.loads(JSONEncoder().encode(build()))
+    for variable in made["templating"]["list"]:
+        # Fields of intervals alone, which the builders give to every kind.
+        for name in ("auto", "auto_count", "auto_min"):
+            variable.pop(name, None)
+    print(json.dumps(made, sort_keys=True, indent=2))
