@@ -38,7 +38,12 @@ pub(super) async fn run(arguments: HealthArguments) -> Result<(), Failed> {
                 PATIENCE.as_secs()
             ))
         })?
-        .map_err(|error| Failed::unavailable(format!("{admin} cannot be asked: {error}")))?;
+        .map_err(|error| {
+            Failed::unavailable(format!(
+                "nobody can be asked at {admin} ({error}): is surgetank running, and is that its admin \
+                 address (--admin, SURGETANK_ADMIN)?"
+            ))
+        })?;
     let head = answer.lines().next().unwrap_or_default();
     if head.split(' ').nth(1) == Some("200") {
         return Ok(());

@@ -21,7 +21,7 @@ use crate::{
 
 /// A reverse proxy beside your application that keeps its AI API calls alive.
 ///
-/// Without a command it runs the proxy; without a file, on 127.0.0.1:4290 with Anthropic and `OpenAI`
+/// Without a command it runs the proxy; without a file, on 127.0.0.1:4290 with Anthropic and OpenAI
 /// built in. Point your SDK at it and change nothing else:
 ///
 ///   `ANTHROPIC_BASE_URL=http://localhost:4290`

@@ -44,7 +44,7 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Tell all that is known of one.
+    /// Tell all that is known of one, but for what was asked and answered.
     Show {
         /// Its id, as the caller got it in `x-surgetank-queue-id`.
         id: JobId,

@@ -67,16 +67,23 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failed> {
     served
 }
 
+/// Binds what was chosen by `setting`.
+fn bind(listen: &Listen, setting: &str) -> Result<Listener, Failed> {
+    Listener::bind(listen)
+        .map_err(|error| Failed::unavailable(format!("{error}; it is set by {setting}")))
+}
+
 async fn serve(arguments: &RunArguments, config: &Config, prints: Prints) -> Result<(), Failed> {
     let mut stopping = Stopping::listen()?;
     let mut hangup = listen_for(SignalKind::hangup())?;
-    let bind = |listen: &Listen| Listener::bind(listen).map_err(Failed::unavailable);
-    let listeners = config
-        .listen
-        .iter()
-        .map(bind)
+    let callers = config.listen.iter();
+    let listeners = callers
+        .map(|listen| bind(listen, "`listen`, SURGETANK_LISTEN or --listen"))
         .collect::<Result<Vec<_>, _>>()?;
-    let admin_listener = config.admin.as_ref().map(bind).transpose()?;
+    let operator = config.admin.as_ref();
+    let admin_listener = operator
+        .map(|listen| bind(listen, "`admin`, SURGETANK_ADMIN or --admin"))
+        .transpose()?;
     // As they were bound: the configuration may leave the port to the system.
     let listening: Vec<_> = listeners.iter().map(Listener::address).collect();
     let admin_at = admin_listener.as_ref().map(Listener::address);

@@ -59,9 +59,7 @@ pub(super) enum Accepted {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Somebody else has the address.
-    #[error(
-        "{0} is already in use; stop the other process or choose another address with `listen` or SURGETANK_LISTEN"
-    )]
+    #[error("{0} is already in use; stop the other process or choose another address")]
     Taken(String),
     /// Everything else.
     #[error("cannot listen on {0}: {1}")]

@@ -441,6 +441,25 @@ async fn one_port_cannot_be_taken_twice() {
 }
 
 #[tokio::test]
+async fn a_taken_port_is_told_with_the_setting_that_chose_it() {
+    let rig = Rig::start();
+    let (taken, free) = (rig.tank.addr.to_string(), "127.0.0.1:0".to_owned());
+    for (listen, admin, setting) in [
+        (&taken, &free, "SURGETANK_LISTEN"),
+        (&free, &taken, "SURGETANK_ADMIN"),
+    ] {
+        let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_surgetank"));
+        program.args(["run", "--listen", listen, "--admin", admin]);
+        let ended = soon("it ends", program.kill_on_drop(true).output())
+            .await
+            .expect("it is built");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(69), "{said}");
+        assert!(said.contains(&taken) && said.contains(setting), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_broken_listener_ends_the_process_after_what_runs() {
     let rig = Rig::start();
     let bind =
