@@ -28,5 +28,6 @@ mod limits;
 mod queue;
 mod replicas;
 mod same;
+mod secrets;
 mod server;
 mod slow;

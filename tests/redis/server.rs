@@ -116,6 +116,23 @@ impl Server {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// What its files hold.
+    pub(crate) fn files(&self) -> Vec<u8> {
+        fn below(folder: &Path, all: &mut Vec<u8>) {
+            for entry in fs::read_dir(folder).expect("its directory") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    below(&path, all);
+                } else {
+                    all.extend(fs::read(&path).expect("a file"));
+                }
+            }
+        }
+        let mut all = Vec::new();
+        below(&self.directory, &mut all);
+        all
+    }
+
     /// Whether it takes connections within a few seconds; not if the process has ended.
     async fn answers(&mut self) -> bool {
         let give_up = Instant::now() + PATIENCE;

@@ -42,10 +42,14 @@ mod reload;
 mod reply;
 mod retry;
 mod rolling;
+mod rollout;
 #[cfg(feature = "otlp")]
 mod secrets;
+#[cfg(feature = "otlp")]
+mod secrets_kept;
 mod series;
 mod stop;
+mod storm;
 mod stream;
 mod stuck_log;
 mod tls;

@@ -93,7 +93,7 @@ async fn application(
     }
 }
 
-fn is_well(answer: &Answer, is_stream: bool) {
+pub(super) fn is_well(answer: &Answer, is_stream: bool) {
     let told = answer.text();
     assert_eq!((answer.status, answer.end), (200, End::Whole), "{told}");
     assert!(!answer.head.has("x-surgetank-fallback"), "{told}");

@@ -1,7 +1,7 @@
 //! A word that nobody else uses stands in every key, prompt, answer, header and name of a user, and through every
 //! failure that the lab can play it turns up nowhere but in what callers and upstreams say to each other.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use base64::Engine as _;
 use serde_json::json;
@@ -9,10 +9,12 @@ use surgetank::lab::{CATALOGUE, Entry, Lab, LabConfig};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::harness::{
-    Caller, Collector, Filled, Folder, Process, Request, Tongue, find, soon, until,
+    Caller, Canary, Collector, Filled, Folder, Process, Request, Tongue, find, leaves_no_core,
+    soon, until,
 };
 
 const CANARY: &str = "canary-7f3ab2c9";
+const WORD: Canary = Canary(CANARY);
 
 /// Requests at once: faults that take their time must not take it one behind the other.
 const AT_ONCE: usize = 48;
@@ -108,80 +110,18 @@ async fn exchange(addr: SocketAddr, request: Request) -> bool {
     find(&caller.wire.inbox, CANARY.as_bytes()).is_some()
 }
 
-/// What must not be in a text: the word itself, and the ways in which it is written in transit.
-fn spellings() -> Vec<String> {
-    // Base64 has three ways to begin a word; the middle of each is its own.
-    let coded = ["", "-", "--"].map(|before| {
-        let coded = base64::engine::general_purpose::STANDARD.encode(format!("{before}{CANARY}"));
-        coded[4..16].to_owned()
-    });
-    let mut all = vec![CANARY.to_owned(), CANARY.replace('-', "%2D")];
-    all.extend(coded);
-    all
-}
-
-/// Where a spelling of the word stands in these bytes, and which.
-fn betrayed(bytes: &[u8]) -> Option<(usize, String)> {
-    let spellings = spellings().into_iter();
-    let mut found =
-        spellings.filter_map(|spelling| Some((find(bytes, spelling.as_bytes())?, spelling)));
-    found.next()
-}
-
-#[track_caller]
-fn is_clean(what: &str, bytes: &[u8]) {
-    if let Some((at, spelling)) = betrayed(bytes) {
-        let around = &bytes[at.saturating_sub(300)..(at + 100).min(bytes.len())];
-        panic!("{spelling} in {what}: {}", String::from_utf8_lossy(around));
-    }
-}
-
 #[test]
 fn the_word_is_found_however_it_is_written() {
     let coded = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
     for before in ["", "a", "me", "me:", "user:x"] {
         let betrayal = coded(format!("{before}{CANARY}.")).into_bytes();
-        assert!(betrayed(&betrayal).is_some(), "{before}");
+        assert!(WORD.betrayed(&betrayal).is_some(), "{before}");
     }
-    assert!(betrayed(format!("?key={CANARY}").as_bytes()).is_some());
-    assert!(betrayed(coded("another word, as long as it".to_owned()).as_bytes()).is_none());
-}
-
-/// Every file below `folder` that we did not put there with the word in it.
-fn files_are_clean(folder: &Path) {
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            files_are_clean(&path);
-        } else if path
-            .file_name()
-            .is_some_and(|name| name != "key" && name != "tokens")
-        {
-            is_clean(
-                &path.display().to_string(),
-                &std::fs::read(&path).expect("a file"),
-            );
-        }
-    }
-}
-
-/// What a running process shows of itself without being asked.
-fn process_is_clean(pid: u32) {
-    for file in ["cmdline", "environ", "comm", "status"] {
-        let shown = std::fs::read(format!("/proc/{pid}/{file}")).expect("it runs");
-        is_clean(file, &shown);
-    }
-    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("it runs");
-    let core = limits
-        .lines()
-        .find(|line| line.starts_with("Max core file size"));
-    let core: Vec<_> = core
-        .expect("a limit")
-        .split_whitespace()
-        .skip(4)
-        .take(2)
-        .collect();
-    assert_eq!(core, ["0", "0"], "a crash would write memory to a file");
+    assert!(WORD.betrayed(format!("?key={CANARY}").as_bytes()).is_some());
+    assert!(
+        WORD.betrayed(coded("another word, as long as it".to_owned()).as_bytes())
+            .is_none()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -275,25 +215,11 @@ async fn a_secret_stays_between_its_caller_and_its_upstream_through_every_failur
         log.contains("cannot be used"),
         "a broken configuration was told of"
     );
-    is_clean("the log", log.as_bytes());
-    for path in [
-        "/",
-        "/metrics",
-        "/api/state",
-        "/healthz",
-        "/readyz",
-        "/nowhere",
-    ] {
-        let told = process.ask(path).await;
-        is_clean(path, format!("{:?} {}", told.head, told.text()).as_bytes());
-    }
-    let mut watcher = Caller::connect(process.admin).await;
-    watcher.send(Request::get("/api/events").bytes()).await;
-    watcher.head().await;
-    watcher.wire.through(b"event: state\ndata: ").await;
-    is_clean("/api/events", &watcher.wire.through(b"\n\n").await);
+    WORD.is_not_in("the log", log.as_bytes());
+    WORD.is_not_told_by(&process).await;
     until("the traces come", || collector.spans().len() > number).await;
-    is_clean("a trace", &collector.raw());
-    process_is_clean(process.pid());
-    files_are_clean(&process.folder.path(""));
+    WORD.is_not_in("a trace", &collector.raw());
+    WORD.is_not_shown_by(process.pid());
+    leaves_no_core(process.pid());
+    WORD.is_in_no_file(&process.folder.path(""), &["key"]);
 }

@@ -1,6 +1,7 @@
 //! What the tests have in common: the proxy in process, a caller and an upstream that see every byte.
 
 mod caller;
+mod canary;
 #[cfg(feature = "otlp")]
 mod collector;
 mod folder;
@@ -17,6 +18,7 @@ mod wire;
 use std::time::Duration;
 
 pub(crate) use caller::Caller;
+pub(crate) use canary::{Canary, leaves_no_core, mode_of};
 #[cfg(feature = "otlp")]
 pub(crate) use collector::{Collector, Span};
 pub(crate) use folder::Folder;
