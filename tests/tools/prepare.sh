@@ -10,17 +10,24 @@ fail() {
   exit 1
 }
 
+# as_root COMMAND...: for PURPOSE, which apt-get is called for.
+as_root() {
+  if [[ $(id -u) -eq 0 ]]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo --non-interactive "$@"
+  else
+    fail "Please install $PURPOSE: apt-get needs root, and there is no sudo."
+  fi
+}
+
 # apt_install PACKAGE...
 apt_install() {
-  local as_root=()
+  local PURPOSE=$*
   command -v apt-get >/dev/null || fail "Please install $*: this machine has no apt-get to do it with."
-  if [[ $(id -u) -ne 0 ]]; then
-    command -v sudo >/dev/null || fail "Please install $*: apt-get needs root, and there is no sudo."
-    as_root=(sudo --non-interactive)
-  fi
   printf 'installing %s\n' "$*"
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$@" >/dev/null
+  as_root apt-get -qq update
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$@" >/dev/null
 }
 
 # cargo_tool CRATE VERSION [FLAG...]: the cargo subcommand of that crate, in this version or a later one.
@@ -83,6 +90,9 @@ prometheus_tools() {
   command -v promtool >/dev/null && command -v prometheus >/dev/null && return
   if [[ ! -x $directory/usr/bin/promtool ]]; then
     mkdir -p "$directory"
+    # A machine that has just been made knows of no packages yet.
+    local PURPOSE=prometheus
+    apt-cache show prometheus >/dev/null 2>&1 || as_root apt-get -qq update
     (cd "$directory" && apt-get -qq download prometheus && dpkg-deb -x prometheus_*.deb .)
   fi
   export PATH="$directory/usr/bin:$PATH"

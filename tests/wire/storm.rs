@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use surgetank::lab::LabConfig;
+
 use super::harness::{Caller, Recipe, Request, Rig, Tongue, soon};
 
 /// A model's name is shown once it was served this often.
@@ -39,7 +41,9 @@ fn labels_of(exposition: &str, family: &str, lane: &str) -> Option<BTreeSet<Stri
 
 #[tokio::test]
 async fn a_storm_shows_in_every_family_that_tells_of_one() {
-    let rig = Rig::with(|recipe: Recipe| {
+    // A quota, so that there is a pace to learn.
+    let lab = LabConfig::from_yaml("quota: { rate: 2400/min, burst: 40 }").expect("a scenario");
+    let rig = Rig::with_lab(lab, |recipe: Recipe| {
         recipe
             .retry("max_retries: 1")
             .fallback("[ { reply: 'Sorry.' } ]")
@@ -58,6 +62,14 @@ async fn a_storm_shows_in_every_family_that_tells_of_one() {
         let mut caller = rig.tank.caller().await;
         let _ = soon("an end, whichever", caller.try_call(&request)).await;
     }
+    // And more at once than the quota has.
+    let crowd = (0..120).map(|_| async {
+        let mut caller = rig.tank.caller().await;
+        let _ = caller
+            .try_call(&Tongue::Chat.plain().script("storm", "ok"))
+            .await;
+    });
+    soon("the crowd", futures_util::future::join_all(crowd)).await;
     rig.tank.at_rest().await;
 
     let told = Caller::connect(admin)
