@@ -17,7 +17,7 @@ const PROMPT: &str = "prompt-1e90c5aa";
 
 fn ask(number: usize) -> Request {
     let turn = json!([{ "role": "user", "content": PROMPT }]);
-    let body = json!({ "model": "m", "messages": turn, "user": format!("{SECRET}-{number}") });
+    let body = json!({ "model": "m", "messages": turn });
     Request::post(Tongue::Chat.path(), body.to_string())
         .header("authorization", &format!("Bearer sk-{SECRET}"))
         .header("x-api-key", SECRET)

@@ -25,7 +25,15 @@ const PROMPT: &str = "prompt-93f7ae21";
 const WORDS: [Canary; 2] = [Canary(SECRET), Canary(PROMPT)];
 
 /// What the test has put there itself.
-const OURS: [&str; 6] = ["key", "tokens", "admin", "hook", "jwt", "broken.yaml"];
+const OURS: [&str; 7] = [
+    "key",
+    "tokens",
+    "admin",
+    "hook",
+    "jwt",
+    "surgetank.yaml",
+    "broken.yaml",
+];
 
 fn jwt_key() -> String {
     format!("{SECRET}-0123456789abcdef0123")
@@ -76,6 +84,8 @@ fn claim(number: usize) -> String {
 fn with_credentials(request: Request, number: usize) -> Request {
     request
         .header("authorization", &claim(number))
+        .header("x-api-key", SECRET)
+        .header("x-goog-api-key", SECRET)
         .header("x-surgetank-token", &token())
 }
 
@@ -88,8 +98,6 @@ fn ask(tongue: Tongue, stream: bool, number: usize) -> Request {
     let request = Request::post(&target, body.to_string())
         .header("anthropic-version", "2023-06-01")
         .header("cookie", &format!("session={SECRET}"))
-        .header("x-api-key", SECRET)
-        .header("x-goog-api-key", SECRET)
         .header("proxy-authorization", &format!("Basic {SECRET}"))
         .header("x-of-the-application", PROMPT)
         .header("idempotency-key", &format!("{PROMPT}-{number}"));
@@ -225,7 +233,7 @@ async fn what_is_kept_on_purpose_is_kept_in_its_place_alone() {
         401
     );
     let operator = format!("Bearer admin-{SECRET}-of-the-operator");
-    assert_eq!(reload(&process, &operator).await.status, 200);
+    assert_eq!(reload(&process, &operator).await.status, 202);
     commands_are_clean(&process, &queued[0].1).await;
     file_keeps_what_it_is_for(&process.folder);
 
