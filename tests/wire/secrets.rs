@@ -36,7 +36,7 @@ fn config(lab: &str, collector: &Collector) -> String {
         \x20   fallback: []\n\
         retry: {{ max_retries: 1, base: 5ms, cap: 20ms, jitter: 0s, patience: 1s }}\n\
         stream: {{ notice_after: 200ms }}\n\
-        limits: {{ identify: ['header:x-surgetank-user', 'body:user', credential], per_user: {{ requests: 60/min, burst: 20, when_exceeded: reject }} }}\n\
+        limits: {{ identify: ['header:x-surgetank-user', 'body:user', credential], per_user: {{ requests: 20/min, burst: 8, when_exceeded: reject }} }}\n\
         {}\n",
         collector.block("")
     )
