@@ -120,7 +120,7 @@ fn answer(is_well: bool, seen: &Seen) -> Vec<u8> {
         "our own key goes to the upstream"
     );
     let length = body.len();
-    format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nset-cookie: {SECRET}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+    format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nset-cookie: {PROMPT}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
 /// What a command prints, beside the running process.
