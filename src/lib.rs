@@ -67,6 +67,7 @@ pub mod retry;
 pub mod route;
 pub mod rules;
 pub mod server;
+mod stacked;
 pub mod store;
 pub mod stream;
 pub mod telemetry;

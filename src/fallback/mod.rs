@@ -26,7 +26,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Response};
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceExt as _};
+use tower::{Layer, Service};
 
 use self::{
     condition::{Kind, Situation, applies, failure_of},
@@ -46,6 +46,7 @@ use crate::{
         triage::{Class, Signal, Verdict},
     },
     route::{Link, Target},
+    stacked::Stacked,
     telemetry::{Metrics, Outcome},
     upstream::Upstream,
 };
@@ -72,32 +73,30 @@ pub struct FallbackLayer {
     pub queue: Option<Queue>,
 }
 
-impl<S> Layer<S> for FallbackLayer {
+impl<S: Clone> Layer<S> for FallbackLayer {
     type Service = Fallback<S>;
 
     fn layer(&self, inner: S) -> Fallback<S> {
-        Fallback {
-            inner,
-            with: Arc::new(self.clone()),
-        }
+        Fallback(Stacked::new(self.clone(), inner))
     }
 }
 
 /// Tries the route's upstream, then its chain.
 #[derive(Clone, Debug)]
-pub struct Fallback<S> {
-    inner: S,
-    with: Arc<FallbackLayer>,
-}
+pub struct Fallback<S>(Stacked<FallbackLayer, S>);
 
 /// What stands below: all tries of a call on one upstream.
 trait Tries:
-    Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static
+    Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + Sync + 'static
 {
 }
 
 impl<S> Tries for S where
-    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static
+    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
 {
 }
 
@@ -107,28 +106,26 @@ impl<S: Tries> Service<Arc<Call>> for Fallback<S> {
     type Future = BoxFuture<'static, Result<Finished, Failure>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        // Every target is made ready when it is tried; which ones that are is not known before.
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, call: Arc<Call>) -> Self::Future {
         let chain = Chain {
-            with: self.with.clone(),
-            call: call.clone(),
+            with: self.0.clone(),
+            call,
         };
-        let run = chain.run(self.inner.clone());
         Box::pin(async move {
-            let finished = run.await;
+            let finished = chain.run().await;
             // No further attempt can follow. Whoever needs the body beyond this point takes a clone before.
-            call.release();
+            chain.call.release();
             finished
         })
     }
 }
 
 /// One request on its way down the chain.
-struct Chain {
-    with: Arc<FallbackLayer>,
+struct Chain<S> {
+    with: Stacked<FallbackLayer, S>,
     call: Arc<Call>,
 }
 
@@ -152,19 +149,26 @@ enum Step {
     On(Walk),
 }
 
-impl Chain {
-    async fn run<S: Tries>(self, service: S) -> Result<Finished, Failure> {
-        if let Some(finished) = self.before().await {
+/// What seldom happens is boxed, so that the future of every request has no room for it.
+impl<S: Tries> Chain<S> {
+    async fn run(&self) -> Result<Finished, Failure> {
+        if self.with.queue.is_some()
+            && let Some(finished) = Box::pin(self.before()).await
+        {
             return finished;
         }
         let call = &self.call;
         let own = &call.route.upstream;
         let lane = self.with.lanes.of(call, own);
-        let tried = if lane.is_failing() && self.has_another(FailureKind::Overloaded, None) {
+        // Where nothing else could be asked, nobody has to know how it is.
+        let is_alone = call.route.targets().nth(1).is_none();
+        let is_left_alone =
+            !is_alone && lane.is_failing() && self.has_another(FailureKind::Overloaded, None);
+        let tried = if is_left_alone {
             Err(left_alone())
         } else {
             let attempt = Attempt::new(call.clone(), own.clone(), lane.clone());
-            service.clone().oneshot(attempt).await
+            self.with.below().call(attempt).await
         };
         let verdict = verdict_of(&tried);
         let failure = match failure_of(verdict) {
@@ -178,7 +182,7 @@ impl Chain {
             lane,
         };
         if self.is_queue_wished_for(walk.failure)
-            && let Some(finished) = self.queued(walk.first, wait_of(&walk)).await
+            && let Some(finished) = Box::pin(self.queued(walk.first, wait_of(&walk))).await
         {
             return Ok(finished);
         }
@@ -186,7 +190,7 @@ impl Chain {
             if !self.is_open(link, walk.failure) {
                 continue;
             }
-            walk = match self.follow(service.clone(), link, index, walk).await {
+            walk = match Box::pin(self.follow(link, index, walk)).await {
                 Step::Done(finished) => return finished,
                 Step::On(walk) => walk,
             };
@@ -194,10 +198,10 @@ impl Chain {
         passed_on(walk.tried)
     }
 
-    async fn follow<S: Tries>(&self, service: S, link: &Link, index: usize, walk: Walk) -> Step {
+    async fn follow(&self, link: &Link, index: usize, walk: Walk) -> Step {
         match &link.to {
             Target::Upstream(upstream) => match self.next_attempt(upstream, index, &walk) {
-                Ok(attempt) => self.second(service, attempt, walk).await,
+                Ok(attempt) => self.second(attempt, walk).await,
                 Err(reason) => {
                     let lane = self.with.lanes.of(&self.call, upstream);
                     let labels = [upstream.name.as_ref(), lane.label().as_str(), reason];
@@ -359,11 +363,11 @@ impl Chain {
     }
 
     /// Asks another target.
-    async fn second<S: Tries>(&self, service: S, attempt: Attempt, walk: Walk) -> Step {
+    async fn second(&self, attempt: Attempt, walk: Walk) -> Step {
         let (upstream, lane) = (attempt.upstream.clone(), attempt.lane.clone());
         // What the one before said is not held while this one is asked.
         drop(walk.tried);
-        let tried = service.oneshot(attempt).await;
+        let tried = self.with.below().call(attempt).await;
         let verdict = verdict_of(&tried);
         let failure = match failure_of(verdict) {
             Some(failure) => failure,

@@ -17,6 +17,7 @@ mod otlp;
 mod queue;
 #[cfg(test)]
 mod reference;
+mod series;
 pub mod totals;
 mod trace_parent;
 pub mod traces;
@@ -27,6 +28,7 @@ pub use families::Family;
 pub use metrics::{ChunkTimes, Metrics};
 pub use models::ModelNames;
 pub use queue::QueueFamilies;
+pub use series::{LaneSeries, RouteSeries};
 pub use totals::Totals;
 pub use trace_parent::TraceParent;
 pub use traces::{MOST_TRIES, Traces, TracesError};
