@@ -22,14 +22,12 @@ pub fn has_known_coding(headers: &HeaderMap) -> bool {
 pub fn say_length_once(headers: &mut HeaderMap) {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return };
-    let listed = first.as_bytes().split(|byte| *byte == b',');
-    let mut listed = listed.map(<[u8]>::trim_ascii);
-    let once = listed
-        .next()
-        .and_then(|one| HeaderValue::from_bytes(one).ok());
-    if let Some(once) = once
-        && (listed.next().is_some() || lengths.next().is_some())
-    {
+    let mut listed = first.as_bytes().split(|byte| *byte == b',');
+    let (one, another) = (listed.next().unwrap_or_default(), listed.next());
+    if another.is_none() && lengths.next().is_none() {
+        return;
+    }
+    if let Ok(once) = HeaderValue::from_bytes(one.trim_ascii()) {
         headers.insert(header::CONTENT_LENGTH, once);
     }
 }

@@ -68,6 +68,7 @@ pub mod retry;
 pub mod route;
 pub mod rules;
 pub mod server;
+mod stacked;
 pub mod store;
 pub mod stream;
 pub mod telemetry;

@@ -155,6 +155,15 @@ impl Payload {
         }
     }
 
+    /// How many bytes those are.
+    #[must_use]
+    pub fn held_len(&self) -> Option<usize> {
+        match self {
+            Self::Held(held) => lock(held).as_ref().map(|held| held.bytes.len()),
+            Self::Passing(_) => None,
+        }
+    }
+
     /// What is known of the body, and how long it is at least.
     #[must_use]
     pub fn known(&self) -> (Bytes, u64) {

@@ -11,32 +11,41 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Uri, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, Uri, request::Parts, uri::PathAndQuery};
 use hyper::body::Incoming;
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceExt as _};
+use tower::{Layer, Service};
 
 use crate::{
     app::Inbound,
     auth::Tokens,
     budget::Budget,
-    call::{Call, Circumstances, FallbackWish, Wishes},
+    call::{Call, CallId, Circumstances, FallbackWish, Wishes},
     deadline::Deadline,
-    dialect::Ask,
+    dialect::{Ask, Dialect},
     fallback::Finished,
     identity::Identity,
     lane::Priority,
     payload::Payload,
     queue::{self, Owner, Queue, desk},
     rescue::Stop,
-    retry::{deadline::caller_budget, tries::allowed_retries},
+    retry::{
+        deadline::{self, caller_budget},
+        tries::allowed_retries,
+    },
     route::Route,
     rules::{Rules, RulesInForce},
     server::{Lifecycle, guard},
+    stacked::Stacked,
     stream::late,
     telemetry::{Metrics, Outcome},
     upstream::forward::via,
 };
+
+const X_FALLBACK: HeaderName = HeaderName::from_static("x-surgetank-fallback");
+const X_MAX_RETRIES: HeaderName = HeaderName::from_static("x-surgetank-max-retries");
+const X_RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// What it takes to understand a request.
 #[derive(Clone, Debug)]
@@ -53,27 +62,25 @@ pub struct ReceptionLayer {
     pub queue: Option<Queue>,
 }
 
-impl<S> Layer<S> for ReceptionLayer {
+impl<S: Clone> Layer<S> for ReceptionLayer {
     type Service = Reception<S>;
 
     fn layer(&self, inner: S) -> Reception<S> {
-        Reception {
-            inner,
-            with: Arc::new(self.clone()),
-        }
+        Reception(Stacked::new(self.clone(), inner))
     }
 }
 
 /// Turns a message into a call.
 #[derive(Clone, Debug)]
-pub struct Reception<S> {
-    inner: S,
-    with: Arc<ReceptionLayer>,
-}
+pub struct Reception<S>(Stacked<ReceptionLayer, S>);
 
 impl<S> Service<Inbound> for Reception<S>
 where
-    S: Service<Arc<Call>, Response = Finished, Error = Stop, Future: Send> + Clone + Send + 'static,
+    S: Service<Arc<Call>, Response = Finished, Error = Stop, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
 {
     type Response = Finished;
     type Error = Stop;
@@ -84,16 +91,20 @@ where
     }
 
     fn call(&mut self, inbound: Inbound) -> Self::Future {
-        let (inner, with) = (self.inner.clone(), self.with.clone());
+        let with = self.0.clone();
         if inbound.request.uri().path().starts_with(queue::OWN_PATHS) {
             return Box::pin(async move { with.own(inbound).await });
         }
+        let understood = inbound.understood.clone();
+        // Only the body is waited for. The head is looked at here, so that the future does not hold the whole message.
+        let begun = with.begin(inbound);
         Box::pin(async move {
-            let understood = inbound.understood.clone();
-            let call = Arc::new(with.understand(inbound).await?);
+            let (begun, body) = begun?;
+            let payload = with.held(body, begun.hold_at_most, begun.body_by()).await?;
+            let call = Arc::new(with.understood(begun, payload));
             // Set once, here: the report has one request.
             let _ = understood.set(call.clone());
-            inner.oneshot(call).await
+            with.below().call(call).await
         })
     }
 }
@@ -110,6 +121,29 @@ struct Treatment {
 struct Who {
     peer: Option<IpAddr>,
     arrived: Instant,
+}
+
+/// A request of which everything is known but its body.
+struct Begun {
+    parts: Parts,
+    peer: Option<IpAddr>,
+    id: CallId,
+    arrived: Instant,
+    dialect: Dialect,
+    is_traced: bool,
+    route: Arc<Route>,
+    hold_at_most: usize,
+    callers: Option<Arc<Tokens>>,
+    /// How long its caller waits, if it said so.
+    budget: Option<deadline::Budget>,
+}
+
+impl Begun {
+    /// When its body has to be there.
+    fn body_by(&self) -> Instant {
+        let total = self.route.upstream.timeouts.total;
+        Deadline::new(self.arrived, total, self.budget).answer_by()
+    }
 }
 
 impl ReceptionLayer {
@@ -181,7 +215,8 @@ impl ReceptionLayer {
         Ok(payload)
     }
 
-    async fn understand(&self, inbound: Inbound) -> Result<Call, Stop> {
+    /// Understands a request's head.
+    fn begin(&self, inbound: Inbound) -> Result<(Begun, Incoming), Stop> {
         let Inbound {
             request,
             peer,
@@ -201,10 +236,36 @@ impl ReceptionLayer {
             hold_at_most,
             callers,
         } = self.treatment(&parts, Who { peer, arrived })?;
+        let begun = Begun {
+            budget: caller_budget(budget_fields(&parts.headers)),
+            parts,
+            peer,
+            id,
+            arrived,
+            dialect,
+            is_traced,
+            route,
+            hold_at_most,
+            callers,
+        };
+        Ok((begun, body))
+    }
+
+    /// Understands the rest.
+    fn understood(&self, begun: Begun, payload: Payload) -> Call {
+        let Begun {
+            parts,
+            peer,
+            id,
+            arrived,
+            dialect,
+            is_traced,
+            route,
+            callers,
+            budget,
+            ..
+        } = begun;
         let total = route.upstream.timeouts.total;
-        let budget = caller_budget(budget_fields(&parts.headers));
-        let by = Deadline::new(arrived, total, budget).answer_by();
-        let payload = self.held(body, hold_at_most, by).await?;
         let ask = payload.bytes().map(|bytes| Ask::read(dialect, &bytes));
         let occasion = late::Occasion {
             stream: &route.policy.stream,
@@ -233,7 +294,7 @@ impl ReceptionLayer {
             is_traced,
             late,
         };
-        Ok(call_of(parts, payload, known, callers.as_deref()))
+        call_of(parts, payload, known, callers.as_deref())
     }
 }
 
@@ -277,18 +338,14 @@ fn budget_fields(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
 
 /// Reads our own request headers; what cannot be read is as if it were not there.
 fn wishes(headers: &HeaderMap, configured_retries: u32) -> Wishes {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let fallback = match text("x-surgetank-fallback").map(str::trim) {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let fallback = match text(X_FALLBACK).map(str::trim) {
         Some("none") => FallbackWish::None,
         Some("reply") => FallbackWish::Reply,
         Some("queue") => FallbackWish::Queue,
         _ => FallbackWish::Route,
     };
-    let retries = allowed_retries(
-        configured_retries,
-        text("x-surgetank-max-retries"),
-        text("x-stainless-retry-count"),
-    );
+    let retries = allowed_retries(configured_retries, text(X_MAX_RETRIES), text(X_RETRY_COUNT));
     Wishes {
         fallback,
         retries,
@@ -299,7 +356,7 @@ fn wishes(headers: &HeaderMap, configured_retries: u32) -> Wishes {
 /// Reads `Prefer` (RFC 7240): how long its sender would rather wait than be answered later, which with
 /// `respond-async` alone is not at all.
 fn respond_async(headers: &HeaderMap) -> Option<Duration> {
-    let fields = headers.get_all("prefer").iter();
+    let fields = headers.get_all(PREFER).iter();
     let preferences = fields
         .filter_map(|field| field.to_str().ok())
         .flat_map(|field| field.split(','))

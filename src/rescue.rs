@@ -7,18 +7,23 @@ mod stop;
 
 use std::{
     convert::Infallible,
-    future::poll_fn,
-    panic::AssertUnwindSafe,
+    future::{poll_fn, ready},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
+    time::Duration,
 };
 
-use futures_util::{FutureExt as _, future::BoxFuture};
+use bytes::Bytes;
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Either},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceExt as _};
+use tower::{Layer, Service};
 
 use crate::{
     app::{Arrival, Inbound},
@@ -28,6 +33,7 @@ use crate::{
     fallback::Finished,
     rules::RulesInForce,
     server::{EndBy, Lifecycle},
+    stacked::Stacked,
     telemetry::{Metrics, Observed, Outcome, Report, Telling, TraceParent, Traces},
 };
 
@@ -40,6 +46,11 @@ const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-surgetank-attempts");
 const X_WAITED_MS: HeaderName = HeaderName::from_static("x-surgetank-waited-ms");
 const X_QUEUE_ID: HeaderName = HeaderName::from_static("x-surgetank-queue-id");
 const X_FALLBACK: HeaderName = HeaderName::from_static("x-surgetank-fallback");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+
+/// The fields that an answer usually gets here and in the layers below. Room for them at once is cheaper than growing.
+const OUR_FIELDS: usize = 8;
 
 /// Makes a fallible stack infallible.
 #[derive(Clone, Debug)]
@@ -54,27 +65,25 @@ pub struct RescueLayer {
     pub traces: Traces,
 }
 
-impl<S> Layer<S> for RescueLayer {
+impl<S: Clone> Layer<S> for RescueLayer {
     type Service = Rescue<S>;
 
     fn layer(&self, inner: S) -> Rescue<S> {
-        Rescue {
-            inner,
-            with: Arc::new(self.clone()),
-        }
+        Rescue(Stacked::new(self.clone(), inner))
     }
 }
 
 /// Gives every request an id, a report and a response.
 #[derive(Clone, Debug)]
-pub struct Rescue<S> {
-    inner: S,
-    with: Arc<RescueLayer>,
-}
+pub struct Rescue<S>(Stacked<RescueLayer, S>);
 
 impl<S> Service<Arrival> for Rescue<S>
 where
-    S: Service<Inbound, Response = Finished, Error = Stop, Future: Send> + Clone + Send + 'static,
+    S: Service<Inbound, Response = Finished, Error = Stop, Future: Send + 'static>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -85,64 +94,113 @@ where
     }
 
     fn call(&mut self, arrival: Arrival) -> Self::Future {
-        let (inner, with) = (self.inner.clone(), self.with.clone());
-        Box::pin(async move { Ok(answer(inner, with, arrival).await) })
+        let (with, answering) = (self.0.clone(), Answering::begin(&self.0, arrival));
+        let Answering { report, run } = answering;
+        Box::pin(async move { Ok(report.answer(run, &with).await) })
     }
 }
 
-async fn answer<S>(inner: S, with: Arc<RescueLayer>, arrival: Arrival) -> Response<Body>
-where
-    S: Service<Inbound, Response = Finished, Error = Stop, Future: Send> + Send + 'static,
-{
-    let RescueLayer {
-        rules,
-        lifecycle,
-        metrics,
-        traces,
-    } = with.as_ref();
-    let (id, arrived) = (CallId::random(&mut rand::rng()), Instant::now());
-    let Arrival { request, peer } = arrival;
-    let is_head = request.method() == Method::HEAD;
-    let dialect = Dialect::detect(
-        request.uri().path(),
-        request.headers().contains_key("anthropic-version"),
-    );
-    let understood = Arc::new(OnceLock::new());
-    let parent = TraceParent::of(request.headers());
-    let telling = Telling {
-        spot: traces.place(parent, id),
-        traces: traces.clone(),
-        parent,
-        sample: rules.now().sample,
-    };
-    let is_traced = telling.spot.is_some();
-    let mut report = Report::begin(metrics.clone(), telling, id, arrived, understood.clone());
-    let inbound = Inbound {
-        request,
-        peer,
-        id,
-        arrived,
-        dialect,
-        is_traced,
-        understood: understood.clone(),
-    };
-    let run = until_the_end(inner.oneshot(inbound), lifecycle);
-    let (mut response, outcome) = match caught(run, metrics, id).await {
-        Ok(Finished { response, outcome }) => (response, outcome),
-        Err(stop) => stopped(&stop, dialect, id),
-    };
-    let call = understood.get().map(AsRef::as_ref);
-    tell(response.headers_mut(), id, call);
-    if let Some(call) = call {
-        response
-            .extensions_mut()
-            .insert(EndBy(call.deadline.end_by()));
+/// A request on its way through the stack, and what is needed to make a response of what it comes to.
+struct Answering<F> {
+    report: Reported,
+    run: F,
+}
+
+struct Reported {
+    report: Report,
+    understood: Arc<OnceLock<Arc<Call>>>,
+    id: CallId,
+    dialect: Dialect,
+    is_head: bool,
+}
+
+type Run<F> = Either<F, std::future::Ready<Result<Finished, Stop>>>;
+
+impl<F: Future<Output = Result<Finished, Stop>>> Answering<Run<F>> {
+    /// The message is moved once, into the stack below: a future of ours that kept it would be as large.
+    fn begin<S>(with: &Stacked<RescueLayer, S>, arrival: Arrival) -> Self
+    where
+        S: Service<Inbound, Response = Finished, Error = Stop, Future = F> + Clone,
+    {
+        let RescueLayer {
+            rules,
+            lifecycle: _,
+            metrics,
+            traces,
+        } = &**with;
+        let (id, arrived) = (CallId::random(&mut rand::rng()), Instant::now());
+        let Arrival { request, peer } = arrival;
+        let is_head = request.method() == Method::HEAD;
+        let dialect = Dialect::detect(
+            request.uri().path(),
+            request.headers().contains_key(ANTHROPIC_VERSION),
+        );
+        let understood = Arc::new(OnceLock::new());
+        let parent = TraceParent::of(request.headers());
+        let telling = Telling {
+            spot: traces.place(parent, id),
+            traces: traces.clone(),
+            parent,
+            sample: rules.now().sample,
+        };
+        let is_traced = telling.spot.is_some();
+        let report = Report::begin(metrics.clone(), telling, id, arrived, understood.clone());
+        let inbound = Inbound {
+            request,
+            peer,
+            id,
+            arrived,
+            dialect,
+            is_traced,
+            understood: understood.clone(),
+        };
+        let mut below = with.below();
+        let run = match catch_unwind(AssertUnwindSafe(move || below.call(inbound))) {
+            Ok(run) => Either::Left(run),
+            Err(_) => Either::Right(ready(Err(panicked(metrics, id)))),
+        };
+        let report = Reported {
+            report,
+            understood,
+            id,
+            dialect,
+            is_head,
+        };
+        Self { report, run }
     }
-    report.answered(outcome, response.status());
-    if is_head {
-        report.ends_with_its_head();
+}
+
+impl Reported {
+    async fn answer(
+        self,
+        run: impl Future<Output = Result<Finished, Stop>>,
+        with: &RescueLayer,
+    ) -> Response<Body> {
+        let Self {
+            mut report,
+            understood,
+            id,
+            dialect,
+            is_head,
+        } = self;
+        let run = until_the_end(run, &with.lifecycle);
+        let (mut response, outcome) = match caught(run, &with.metrics, id).await {
+            Ok(Finished { response, outcome }) => (response, outcome),
+            Err(stop) => stopped(&stop, dialect, id),
+        };
+        let call = understood.get().map(AsRef::as_ref);
+        tell(response.headers_mut(), id, call);
+        if let Some(call) = call {
+            response
+                .extensions_mut()
+                .insert(EndBy(call.deadline.end_by()));
+        }
+        report.answered(outcome, response.status());
+        if is_head {
+            report.ends_with_its_head();
+        }
+        response.map(|body| Observed::new(body, report).boxed_unsync())
     }
-    response.map(|body| Observed::new(body, report).boxed_unsync())
 }
 
 /// Runs the stack for as long as the process has time. Looks at it whenever it is polled, and nothing
@@ -168,15 +226,17 @@ pub(crate) async fn caught(
     AssertUnwindSafe(run)
         .catch_unwind()
         .await
-        .unwrap_or_else(|_| {
-            // The panic hook has told where; the payload may hold anything, so it is not logged.
-            metrics.panics.inc();
-            tracing::error!(
-                request_id = id.as_str(),
-                "a request ended in a panic of surgetank's"
-            );
-            Err(Stop::Panicked)
-        })
+        .unwrap_or_else(|_| Err(panicked(metrics, id)))
+}
+
+/// The panic hook has told where; the payload may hold anything, so it is not logged.
+fn panicked(metrics: &Metrics, id: CallId) -> Stop {
+    metrics.panics.inc();
+    tracing::error!(
+        request_id = id.as_str(),
+        "a request ended in a panic of surgetank's"
+    );
+    Stop::Panicked
 }
 
 /// Writes down that a request got no answer, and gives what its caller is told.
@@ -225,7 +285,8 @@ fn error_response(
 
 /// Our own fields, on every response.
 fn tell(headers: &mut HeaderMap, id: CallId, call: Option<&Call>) {
-    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+    headers.reserve(OUR_FIELDS);
+    if let Ok(id) = HeaderValue::from_bytes(id.as_bytes()) {
         headers.insert(X_REQUEST_ID, id);
     }
     let Some(call) = call else { return };
@@ -238,14 +299,34 @@ fn tell(headers: &mut HeaderMap, id: CallId, call: Option<&Call>) {
         journal.first_byte = Some(first_byte);
         journal.waited
     };
-    let upstream_ms = first_byte.saturating_sub(waited).as_millis();
-    let timing = format!(
-        "upstream;dur={upstream_ms}, wait;dur={}",
-        waited.as_millis()
-    );
-    if let Ok(value) = HeaderValue::from_str(&timing) {
-        headers.append("server-timing", value);
+    let mut timing = Vec::with_capacity(48);
+    timing.extend_from_slice(b"upstream;dur=");
+    push_millis(&mut timing, first_byte.saturating_sub(waited));
+    timing.extend_from_slice(b", wait;dur=");
+    push_millis(&mut timing, waited);
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(timing)) {
+        headers.append(SERVER_TIMING, value);
     }
+}
+
+fn push_millis(text: &mut Vec<u8>, time: Duration) {
+    text.extend_from_slice(itoa::Buffer::new().format(millis(time)).as_bytes());
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A number as a field's value. Most are a digit, and need no memory.
+fn number(number: u64) -> HeaderValue {
+    const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    let digit = usize::try_from(number)
+        .ok()
+        .and_then(|digit| DIGITS.get(digit));
+    digit.map_or_else(
+        || HeaderValue::from(number),
+        |digit| HeaderValue::from_static(digit),
+    )
 }
 
 /// What has happened to a call so far, as the fields that tell it.
@@ -253,14 +334,13 @@ pub(crate) fn fields_of(call: &Call) -> [Option<(HeaderName, HeaderValue)>; 5] {
     let journal = call.journal();
     let upstream = journal.upstream.as_ref();
     let upstream = upstream.and_then(|upstream| HeaderValue::from_str(&upstream.name).ok());
-    let waited = u64::try_from(journal.waited.as_millis()).unwrap_or(u64::MAX);
     let substituted = journal.substituted.map(HeaderValue::from_static);
     let queued = journal.queued.map(|id| id.to_string());
     let queued = queued.and_then(|id| HeaderValue::try_from(id).ok());
     [
         upstream.map(|value| (X_UPSTREAM, value)),
-        Some((X_ATTEMPTS, HeaderValue::from(journal.attempts))),
-        Some((X_WAITED_MS, HeaderValue::from(waited))),
+        Some((X_ATTEMPTS, number(journal.attempts.into()))),
+        Some((X_WAITED_MS, number(millis(journal.waited)))),
         substituted.map(|value| (X_FALLBACK, value)),
         queued.map(|value| (X_QUEUE_ID, value)),
     ]

@@ -13,6 +13,7 @@ use crate::{
         backoff::Backoff,
         plan::{Policy, PostPolicy},
     },
+    telemetry::RouteSeries,
     upstream::Upstream,
 };
 
@@ -31,6 +32,8 @@ pub struct Route {
     pub limiter: Option<Arc<Limiter>>,
     /// When and how often a failed attempt is repeated.
     pub retry: Policy,
+    /// What its requests are counted in.
+    pub series: RouteSeries,
 }
 
 /// One link of a fallback chain.
@@ -148,6 +151,7 @@ impl Routes {
                 retry: retry_policy(&policy.retry),
                 identities: Arc::new(Identities::new(&policy.limits, env)?),
                 limiter: limiters.of(&policy.limits, known)?,
+                series: RouteSeries::default(),
                 policy: policy.clone(),
             })))
         };

@@ -22,7 +22,7 @@ use http::{Response, StatusCode, header, uri::PathAndQuery};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, Sleep};
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 
 use super::{AnswersLayer, CONTINUED, Source, by, goes_on_freely};
 use crate::{
@@ -139,7 +139,8 @@ impl AnswersLayer {
                 let (upstream, lane) = (source.upstream.clone(), source.lane.clone());
                 let attempt = Attempt::new(asked.clone(), upstream, lane);
                 let attempt = attempt.with(Some(Arc::new(sequel)));
-                Box::pin(inner.clone().oneshot(attempt))
+                let mut inner = inner.clone();
+                Box::pin(async move { inner.call(attempt).await })
             }),
             prompt: self.prompt_of(call),
             thread: thread.filter(|thread| is_served && (is_free || thread.is_run())),

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use tokio::time::Instant;
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 
 use super::{AnswersLayer, Source};
 use crate::{
@@ -95,7 +95,7 @@ impl AnswersLayer {
     /// The answer, or a larger one in its place.
     pub(super) async fn or_larger<S>(
         &self,
-        inner: S,
+        mut inner: S,
         call: &Arc<Call>,
         source: &Source,
         answer: Answer,
@@ -139,7 +139,7 @@ impl AnswersLayer {
         let first = answer.response.map(drop);
         let before = call.journal().clone();
         let attempt = Attempt::new(call.clone(), source.upstream.clone(), source.lane.clone());
-        let again = inner.oneshot(attempt.with(Some(Arc::new(sequel)))).await;
+        let again = inner.call(attempt.with(Some(Arc::new(sequel)))).await;
         if let Some(larger) = again.ok().and_then(|again| better(again, limit)) {
             count(
                 if larger

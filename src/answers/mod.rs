@@ -21,17 +21,18 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, header};
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceExt as _};
+use tower::{Layer, Service};
 
 use crate::{
     attempt::{Answer, Attempted, Failure, Whole},
     body,
     budget::Budget,
     call::{Attempt, Call},
-    config::{ContinueBy, OnTruncated},
+    config::{self, ContinueBy, OnBroken, OnTruncated},
     dialect::{Reading, Structured, continuation::By},
     lane::Lane,
     retry::triage::Class,
+    stacked::Stacked,
     telemetry::Metrics,
     upstream::Upstream,
 };
@@ -60,27 +61,25 @@ pub struct AnswersLayer {
     pub metrics: Arc<Metrics>,
 }
 
-impl<S> Layer<S> for AnswersLayer {
+impl<S: Clone> Layer<S> for AnswersLayer {
     type Service = Answers<S>;
 
     fn layer(&self, inner: S) -> Answers<S> {
-        Answers {
-            inner,
-            with: Arc::new(self.clone()),
-        }
+        Answers(Stacked::new(self.clone(), inner))
     }
 }
 
 /// Gives an attempt's answer, or what was made of it.
 #[derive(Clone, Debug)]
-pub struct Answers<S> {
-    inner: S,
-    with: Arc<AnswersLayer>,
-}
+pub struct Answers<S>(Stacked<AnswersLayer, S>);
 
 impl<S> Service<Attempt> for Answers<S>
 where
-    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static,
+    S: Service<Attempt, Response = Answer, Error = Failure, Future = BoxFuture<'static, Attempted>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
 {
     type Response = Answer;
     type Error = Failure;
@@ -91,9 +90,21 @@ where
     }
 
     fn call(&mut self, attempt: Attempt) -> Self::Future {
-        let (inner, with) = (self.inner.clone(), self.with.clone());
-        Box::pin(with.answer(inner, attempt))
+        if !is_anything_done(&attempt.call.route.policy.answers) {
+            return self.0.below().call(attempt);
+        }
+        Box::pin(answer(self.0.clone(), attempt))
     }
+}
+
+/// Whether the route asks for any of the treatments: by default it does not.
+fn is_anything_done(policy: &config::Answers) -> bool {
+    policy.unwrap_json
+        || policy.on_broken == OnBroken::Continue
+        || matches!(
+            policy.on_truncated,
+            OnTruncated::RetryLarger | OnTruncated::Continue
+        )
 }
 
 /// Where an answer came from, so that more can be asked for there.
@@ -104,40 +115,33 @@ struct Source {
     began: Instant,
 }
 
-impl AnswersLayer {
-    async fn answer<S>(self: Arc<Self>, inner: S, attempt: Attempt) -> Attempted
-    where
-        S: Service<Attempt, Response = Answer, Error = Failure, Future: Send>
-            + Clone
-            + Send
-            + 'static,
-    {
-        let call = attempt.call.clone();
-        let source = Source {
-            upstream: attempt.upstream.clone(),
-            lane: attempt.lane.clone(),
-            began: Instant::now(),
-        };
-        let mut answer = inner.clone().oneshot(attempt).await?;
-        if answer.verdict.class == Class::Served {
-            let policy = &call.route.policy.answers;
-            answer = match policy.on_truncated {
-                OnTruncated::RetryLarger => {
-                    self.or_larger(inner.clone(), &call, &source, answer).await
-                }
-                OnTruncated::Continue => {
-                    self.or_continued(inner.clone(), &call, &source, answer)
-                        .await
-                }
-                OnTruncated::Mark | OnTruncated::Ignore => answer,
-            };
-            if policy.unwrap_json && unwrap::unwrap(&call, &mut answer).is_some() {
-                let labels = [call.route.name()];
-                self.metrics.unwrapped.with_label_values(&labels).inc();
+async fn answer<S>(with: Stacked<AnswersLayer, S>, attempt: Attempt) -> Attempted
+where
+    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static,
+{
+    let call = attempt.call.clone();
+    let source = Source {
+        upstream: attempt.upstream.clone(),
+        lane: attempt.lane.clone(),
+        began: Instant::now(),
+    };
+    let mut answer = with.below().call(attempt).await?;
+    if answer.verdict.class == Class::Served {
+        let policy = &call.route.policy.answers;
+        answer = match policy.on_truncated {
+            OnTruncated::RetryLarger => with.or_larger(with.below(), &call, &source, answer).await,
+            OnTruncated::Continue => {
+                with.or_continued(with.below(), &call, &source, answer)
+                    .await
             }
+            OnTruncated::Mark | OnTruncated::Ignore => answer,
+        };
+        if policy.unwrap_json && unwrap::unwrap(&call, &mut answer).is_some() {
+            let labels = [call.route.name()];
+            with.metrics.unwrapped.with_label_values(&labels).inc();
         }
-        Ok(self.or_joined(inner, &call, source, answer))
     }
+    Ok(with.or_joined(with.below(), &call, source, answer))
 }
 
 /// Puts other bytes in the place of a whole answer's, in clear text.

@@ -57,7 +57,7 @@ impl Attempt {
     #[must_use]
     pub fn new(call: Arc<Call>, upstream: Arc<Upstream>, lane: Arc<Lane>) -> Self {
         Self {
-            upload: watched(call.payload.bytes().map_or(usize::MAX, |body| body.len())),
+            upload: watched(call.payload.held_len().unwrap_or(usize::MAX)),
             call,
             upstream,
             lane,
@@ -81,7 +81,7 @@ impl Attempt {
     pub fn body_len(&self) -> usize {
         match &self.sequel {
             Some(sequel) => sequel.body.len(),
-            None => self.call.payload.bytes().map_or(0, |body| body.len()),
+            None => self.call.payload.held_len().unwrap_or(0),
         }
     }
 }

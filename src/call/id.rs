@@ -12,11 +12,12 @@ impl CallId {
     /// A new one.
     pub fn random(rng: &mut impl rand::Rng) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let (high, low) = (rng.next_u64(), rng.next_u64());
+        let mut bytes = [0; 16];
+        rng.fill_bytes(&mut bytes);
         let mut digits = [0; 32];
-        for (index, digit) in digits.iter_mut().enumerate() {
-            let word = if index < 16 { high } else { low };
-            *digit = DIGITS[usize::from((word >> (4 * (index % 16))).to_le_bytes()[0] & 0xf)];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 0xf)];
         }
         Self(digits)
     }
@@ -30,8 +31,18 @@ impl CallId {
     /// Where it lies between 0 and 1: evenly spread, and the same wherever it is asked.
     #[must_use]
     pub fn fraction(&self) -> f64 {
-        let first = u32::from_str_radix(&self.as_str()[..8], 16).unwrap_or(0);
+        let first = self.0[..8].iter().fold(0, |number: u32, digit| {
+            // Only hexadecimal digits are in it, of which letters have their value in the low bits, less 9.
+            let value = (digit & 0xf) + 9 * (digit >> 6);
+            number << 4 | u32::from(value)
+        });
         f64::from(first) / (f64::from(u32::MAX) + 1.0)
+    }
+
+    /// As text, in bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// As text.

@@ -216,20 +216,19 @@ impl Call {
     /// How long it may be made to wait before a further attempt: what its route allows, less what it has
     /// waited, and no longer than the process lives.
     #[must_use]
-    pub fn patience(&self) -> Duration {
+    pub fn patience(&self, now: Instant) -> Duration {
         let policy = &self.route.policy.retry;
         // Who wanted no wait at all and could not be queued is like everybody else.
         let wished = self.wishes.respond_async.filter(|wait| !wait.is_zero());
         let allowed = wished.map_or(policy.patience, |wait| wait.min(policy.patience));
         let waited = self.journal().waited;
-        self.wait_of(allowed.saturating_sub(waited))
+        self.wait_of(now, allowed.saturating_sub(waited))
     }
 
-    /// How much of a wait of up to `allowed` may be begun now.
+    /// How much of a wait of up to `allowed` may be begun at `now`.
     #[must_use]
-    pub fn wait_of(&self, allowed: Duration) -> Duration {
-        self.lifecycle
-            .patience(self.arrived, Instant::now(), allowed)
+    pub fn wait_of(&self, now: Instant, allowed: Duration) -> Duration {
+        self.lifecycle.patience(self.arrived, now, allowed)
     }
 }
 

@@ -3,9 +3,6 @@
 #[cfg(test)]
 mod tests;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::{
     Dialect, Endpoint, Finish, Usage, json,
     meaning::{MAX_WORD_LEN, finish_word},
@@ -45,10 +42,11 @@ pub struct AnswerReader {
     incomplete: Option<Finish>,
 }
 
-#[derive(Default, Deserialize)]
-struct Details<'a> {
-    #[serde(borrow)]
-    reason: Option<&'a RawValue>,
+json::fields! {
+    /// What is missing of an answer.
+    Details {
+        reason: "reason",
+    }
 }
 
 impl AnswerReader {
@@ -82,11 +80,12 @@ impl AnswerReader {
             (Field::StopReason, Endpoint::Messages)
             | (Field::FinishReason, Endpoint::ChatCompletions | Endpoint::Completions)
             | (Field::Status, Endpoint::Responses) => {
-                let told = word(value).map(|word| finish_word(endpoint, &word));
+                let word = json::text(json::value(value), MAX_WORD_LEN);
+                let told = word.map(|word| finish_word(endpoint, &word));
                 *finish = Finish::of_several(*finish, told.flatten());
             }
             (Field::IncompleteDetails, Endpoint::Responses) => {
-                let details: Details<'_> = json::object(value).unwrap_or_default();
+                let details: Details<'_> = json::fields_of(value).unwrap_or_default();
                 let reason = json::text(details.reason, MAX_WORD_LEN);
                 *incomplete = reason.map(|reason| Finish::of_incomplete(&reason));
             }
@@ -111,10 +110,4 @@ pub fn read(dialect: Dialect, body: &[u8]) -> Reading {
     let mut reader = AnswerReader::new(dialect);
     reader.see(body);
     reader.reading()
-}
-
-/// The text of a short JSON string.
-fn word(value: &[u8]) -> Option<String> {
-    let value: &RawValue = serde_json::from_slice(value).ok()?;
-    json::text(Some(value), MAX_WORD_LEN).map(Into::into)
 }

@@ -10,14 +10,12 @@
 //! [`Ask::default`]: the upstream is the one to reject it, with the error text
 //! that the vendor's documentation explains.
 
+#[cfg(test)]
 mod beginning;
 #[cfg(test)]
 mod tests;
 
 use std::{fmt, ops::Range};
-
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::{Dialect, Endpoint, json};
 
@@ -105,74 +103,48 @@ impl fmt::Debug for Private {
     }
 }
 
-/// The fields of a request body that matter, of all dialects.
-#[derive(Default, Deserialize)]
-struct Body<'a> {
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stream: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stream_options: Option<&'a RawValue>,
+json::fields! {
+    /// The fields of a request body that matter, of all dialects.
+    Body {
+        model: "model",
+        stream: "stream",
+        stream_options: "stream_options",
 
-    #[serde(borrow)]
-    response_format: Option<&'a RawValue>,
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow)]
-    output_config: Option<&'a RawValue>,
-    #[serde(borrow)]
-    output_format: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tools: Option<&'a RawValue>,
-    #[serde(borrow)]
-    functions: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tool_choice: Option<&'a RawValue>,
-    #[serde(borrow)]
-    function_call: Option<&'a RawValue>,
+        response_format: "response_format",
+        text: "text",
+        output_config: "output_config",
+        output_format: "output_format",
+        tools: "tools",
+        functions: "functions",
+        tool_choice: "tool_choice",
+        function_call: "function_call",
 
-    #[serde(borrow)]
-    previous_response_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    conversation: Option<&'a RawValue>,
-    #[serde(borrow)]
-    background: Option<&'a RawValue>,
-    #[serde(borrow)]
-    container: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thread: Option<&'a RawValue>,
+        previous_response_id: "previous_response_id",
+        conversation: "conversation",
+        background: "background",
+        container: "container",
+        thread: "thread",
 
-    #[serde(borrow)]
-    safety_identifier: Option<&'a RawValue>,
-    #[serde(borrow)]
-    user: Option<&'a RawValue>,
-    #[serde(borrow)]
-    metadata: Option<&'a RawValue>,
+        safety_identifier: "safety_identifier",
+        user: "user",
+        metadata: "metadata",
 
-    #[serde(borrow)]
-    max_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_completion_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_output_tokens: Option<&'a RawValue>,
+        max_tokens: "max_tokens",
+        max_completion_tokens: "max_completion_tokens",
+        max_output_tokens: "max_output_tokens",
+    }
 }
 
-/// The fields of the objects inside a request body that matter.
-#[derive(Default, Deserialize)]
-struct Inner<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    format: Option<&'a RawValue>,
-    #[serde(borrow)]
-    mode: Option<&'a RawValue>,
-    #[serde(borrow)]
-    allowed_tools: Option<&'a RawValue>,
-    #[serde(borrow)]
-    include_usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    user_id: Option<&'a RawValue>,
+json::fields! {
+    /// The fields of the objects inside a request body that matter.
+    Inner {
+        kind: "type",
+        format: "format",
+        mode: "mode",
+        allowed_tools: "allowed_tools",
+        include_usage: "include_usage",
+        user_id: "user_id",
+    }
 }
 
 impl Ask {
@@ -183,24 +155,29 @@ impl Ask {
     /// JSON leaves open which one the upstream will take.
     #[must_use]
     pub fn read(dialect: Dialect, body: &[u8]) -> Self {
-        let Some(fields) = json::object::<Body<'_>>(body) else {
+        let Some(fields) = json::fields_of::<Body<'_>>(body) else {
             return Self::default();
         };
         Self::of(dialect, body, &fields)
     }
 
     /// Reads what the beginning of a larger body tells. What stands behind it is as if it were not there.
+    ///
+    /// Such a body is passed on as it arrives, and only its beginning is known when it has to be decided on. What can be
+    /// read there is read: otherwise anybody could leave the limits of their user, and the form in which they want
+    /// errors, by making a request large enough. Official SDKs put the short fields of a request before the large part
+    /// or behind it.
     #[must_use]
     pub fn read_beginning(dialect: Dialect, beginning: &[u8]) -> Self {
         Self {
             model_span: None,
-            ..Self::of(dialect, beginning, &beginning::fields(beginning))
+            ..Self::of(dialect, beginning, &json::fields_at_beginning(beginning))
         }
     }
 
     fn of(dialect: Dialect, body: &[u8], fields: &Body<'_>) -> Self {
-        let stream_options: Inner<'_> = json::object_in(fields.stream_options);
-        let metadata: Inner<'_> = json::object_in(fields.metadata);
+        let stream_options: Inner<'_> = json::fields_in(fields.stream_options);
+        let metadata: Inner<'_> = json::fields_in(fields.metadata);
         Self {
             model: json::text(fields.model, MAX_MODEL_LEN).map(Into::into),
             model_span: model_span(body, fields.model),
@@ -238,44 +215,15 @@ pub fn replace_number(body: &[u8], span: Range<usize>, new: u64) -> Option<Vec<u
 }
 
 /// Where `model` stands in `body`, which it is a slice of; `None` if it is no string.
-fn model_span(body: &[u8], model: Option<&RawValue>) -> Option<Range<usize>> {
-    json::span(body, model.filter(|model| model.get().starts_with('"')))
+fn model_span(body: &[u8], model: Option<&str>) -> Option<Range<usize>> {
+    json::span(body, model.filter(|model| model.starts_with('"')))
 }
 
-fn private(value: Option<&RawValue>) -> Option<Private> {
+fn private(value: Option<&str>) -> Option<Private> {
     json::text(value, MAX_USER_LEN).map(|text| Private(text.into()))
 }
 
 // === impl Body ===
-
-impl<'a> Body<'a> {
-    /// The place of a field, by its name.
-    fn slot(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
-        Some(match name {
-            "model" => &mut self.model,
-            "stream" => &mut self.stream,
-            "stream_options" => &mut self.stream_options,
-            "response_format" => &mut self.response_format,
-            "text" => &mut self.text,
-            "output_config" => &mut self.output_config,
-            "output_format" => &mut self.output_format,
-            "tool_choice" => &mut self.tool_choice,
-            "function_call" => &mut self.function_call,
-            "previous_response_id" => &mut self.previous_response_id,
-            "conversation" => &mut self.conversation,
-            "background" => &mut self.background,
-            "container" => &mut self.container,
-            "thread" => &mut self.thread,
-            "safety_identifier" => &mut self.safety_identifier,
-            "user" => &mut self.user,
-            "metadata" => &mut self.metadata,
-            "max_tokens" => &mut self.max_tokens,
-            "max_completion_tokens" => &mut self.max_completion_tokens,
-            "max_output_tokens" => &mut self.max_output_tokens,
-            _ => return None,
-        })
-    }
-}
 
 impl Body<'_> {
     fn structured(&self) -> Structured {
@@ -284,7 +232,7 @@ impl Body<'_> {
         }
         // Chat, the older Messages beta; then Responses and Messages, one level down.
         let nested = [self.text, self.output_config].map(|holder| {
-            let holder: Inner<'_> = json::object_in(holder);
+            let holder: Inner<'_> = json::fields_in(holder);
             holder.format
         });
         [self.response_format, self.output_format]
@@ -308,8 +256,8 @@ impl Body<'_> {
     }
 
     /// Of several, the one that counts.
-    fn max_output(&self, dialect: Dialect) -> Option<&RawValue> {
-        let is_number = |value: &&RawValue| json::whole_number(Some(value)).is_some();
+    fn max_output(&self, dialect: Dialect) -> Option<&str> {
+        let is_number = |value: &&str| json::whole_number(Some(value)).is_some();
         match dialect.endpoint() {
             Endpoint::Responses => self.max_output_tokens.filter(is_number),
             Endpoint::ChatCompletions => self
@@ -322,8 +270,8 @@ impl Body<'_> {
     }
 }
 
-fn asked_format(format: Option<&RawValue>) -> Structured {
-    let format: Inner<'_> = json::object_in(format);
+fn asked_format(format: Option<&str>) -> Structured {
+    let format: Inner<'_> = json::fields_in(format);
     match json::text(format.kind, MAX_WORD_LEN).as_deref() {
         Some("json_schema") => Structured::JsonSchema,
         Some("json_object") => Structured::JsonObject,
@@ -333,16 +281,16 @@ fn asked_format(format: Option<&RawValue>) -> Structured {
 
 /// Whether a `tool_choice` leaves no way but to call a tool: a word (`required`),
 /// or an object that names a tool or the mode.
-fn is_forced(choice: Option<&RawValue>) -> bool {
+fn is_forced(choice: Option<&str>) -> bool {
     if let Some(word) = json::text(choice, MAX_WORD_LEN) {
         return matches!(&*word, "required" | "any");
     }
-    let choice: Inner<'_> = json::object_in(choice);
+    let choice: Inner<'_> = json::fields_in(choice);
     match json::text(choice.kind, MAX_WORD_LEN).as_deref() {
         None | Some("auto" | "none") => false,
         // Chat holds the mode one level deeper than Responses.
         Some("allowed_tools") => {
-            let nested: Inner<'_> = json::object_in(choice.allowed_tools);
+            let nested: Inner<'_> = json::fields_in(choice.allowed_tools);
             let mode = choice.mode.or(nested.mode);
             json::text(mode, MAX_WORD_LEN).as_deref() == Some("required")
         }
@@ -351,6 +299,6 @@ fn is_forced(choice: Option<&RawValue>) -> bool {
 }
 
 /// Whether the legacy `function_call` is an object: then it names the function to call.
-fn names_function(function_call: Option<&RawValue>) -> bool {
-    function_call.is_some_and(|choice| choice.get().starts_with('{'))
+fn names_function(function_call: Option<&str>) -> bool {
+    function_call.is_some_and(|choice| choice.starts_with('{'))
 }

@@ -32,6 +32,7 @@ pub mod fence;
 mod json;
 mod meaning;
 pub mod reply;
+mod scan;
 mod sieve;
 #[cfg(test)]
 mod tests;
@@ -126,6 +127,17 @@ impl Dialect {
     /// is not looked at: a `GET` of `/v1/chat/completions` lists stored answers.
     #[must_use]
     pub fn detect(path: &str, has_anthropic_version: bool) -> Self {
+        // Most requests are for one of these, and need no taking apart.
+        match path {
+            "/v1/messages" => return Self::MESSAGES,
+            "/v1/chat/completions" => return Self::CHAT_COMPLETIONS,
+            "/v1/responses" => return Self::RESPONSES,
+            _ => {}
+        }
+        Self::detect_in_parts(path, has_anthropic_version)
+    }
+
+    fn detect_in_parts(path: &str, has_anthropic_version: bool) -> Self {
         let path = path.split_once('?').map_or(path, |(path, _)| path);
         let mut from_end = path.rsplit('/').filter(|segment| !segment.is_empty());
         let last = from_end.next().unwrap_or_default();

@@ -88,7 +88,10 @@ struct Taking {
     field: Field,
     /// Containers that were open where it began.
     depth: usize,
-    bytes: Vec<u8>,
+    /// Where it goes on in the piece that is looked at.
+    from: usize,
+    /// What came of it in earlier pieces.
+    earlier: Vec<u8>,
 }
 
 impl Sieve {
@@ -106,48 +109,49 @@ impl Sieve {
 
     /// Follows the next piece; `found` is given each value that ends within it, as JSON.
     pub(super) fn see(&mut self, piece: &[u8], mut found: impl FnMut(Field, &[u8])) {
-        let mut rest = piece;
-        while let [first, behind @ ..] = rest {
-            rest = match self.place {
-                Place::Start => {
-                    self.start(*first);
-                    // The brace is read again, as the first of all.
-                    if self.place == Place::Between {
-                        rest
-                    } else {
-                        behind
-                    }
-                }
+        let mut at = 0;
+        while let Some(&byte) = piece.get(at) {
+            at = match self.place {
+                Place::Start => self.start(byte, at),
                 Place::Between => {
-                    self.structure(*first, &mut found);
-                    self.keep(&rest[..1]);
-                    behind
+                    self.structure(byte, piece, at, &mut found);
+                    at + 1
                 }
-                Place::Key => {
-                    self.key_byte(*first);
-                    behind
-                }
-                Place::Text => self.skip_text(rest),
+                Place::Key => self.key(piece, at),
+                Place::Text => self.skip_text(piece, at),
                 Place::Escape => {
                     self.place = Place::Text;
-                    self.keep(&rest[..1]);
-                    behind
+                    at + 1
                 }
                 Place::Over => return,
             };
         }
+        self.keep(piece);
     }
 
-    fn start(&mut self, first: u8) {
+    fn start(&mut self, first: u8, at: usize) -> usize {
         match first {
-            b'{' => self.place = Place::Between,
-            first if first.is_ascii_whitespace() => {}
+            // The brace is read again, as the first of all.
+            b'{' => {
+                self.place = Place::Between;
+                at
+            }
+            first if first.is_ascii_whitespace() => at + 1,
             // No object: an array, a text, compressed bytes.
-            _ => self.place = Place::Over,
+            _ => {
+                self.place = Place::Over;
+                at
+            }
         }
     }
 
-    fn structure(&mut self, byte: u8, found: &mut impl FnMut(Field, &[u8])) {
+    fn structure(
+        &mut self,
+        byte: u8,
+        piece: &[u8],
+        at: usize,
+        found: &mut impl FnMut(Field, &[u8]),
+    ) {
         match byte {
             b'"' => {
                 let is_key = self.awaits_key && self.taking.is_none();
@@ -157,7 +161,7 @@ impl Sieve {
             b'{' => self.open(Kind::Object),
             b'[' => self.open(Kind::Array),
             b'}' | b']' => {
-                self.end_value(found);
+                self.end_value(piece, at, found);
                 self.depth = self.depth.saturating_sub(1);
                 self.awaits_key = false;
                 if self.depth == 0 {
@@ -165,10 +169,10 @@ impl Sieve {
                 }
             }
             b',' => {
-                self.end_value(found);
+                self.end_value(piece, at, found);
                 self.awaits_key = self.is_in_object();
             }
-            b':' => self.begin_value(),
+            b':' => self.begin_value(at + 1),
             _ => {}
         }
     }
@@ -187,28 +191,41 @@ impl Sieve {
         innermost == Some(&Kind::Object)
     }
 
-    fn key_byte(&mut self, byte: u8) {
-        match byte {
-            b'"' => {
-                self.place = Place::Between;
-                self.awaits_key = false;
+    /// Passes a part of a key, and gives where it ends.
+    fn key(&mut self, piece: &[u8], from: usize) -> usize {
+        let rest = &piece[from..];
+        let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+        let part = &rest[..end.unwrap_or(rest.len())];
+        let Some(room) = self.key.bytes.get_mut(self.key.len..) else {
+            return self.end_of_key(rest, end, from);
+        };
+        match room.get_mut(..part.len()) {
+            Some(room) => {
+                room.copy_from_slice(part);
+                self.key.len += part.len();
             }
-            // No vendor escapes a letter of its own keys.
-            b'\\' => {
-                self.key.len = MAX_KEY + 1;
-                self.place = Place::Escape;
-            }
-            byte => {
-                if let Some(slot) = self.key.bytes.get_mut(self.key.len) {
-                    *slot = byte;
-                }
-                self.key.len = (self.key.len + 1).min(MAX_KEY + 1);
-            }
+            None => self.key.len = MAX_KEY + 1,
         }
+        self.end_of_key(rest, end, from)
+    }
+
+    fn end_of_key(&mut self, rest: &[u8], end: Option<usize>, from: usize) -> usize {
+        let Some(end) = end else {
+            return from + rest.len();
+        };
+        if rest[end] == b'"' {
+            self.place = Place::Between;
+            self.awaits_key = false;
+        } else {
+            // No vendor escapes a letter of its own keys.
+            self.key.len = MAX_KEY + 1;
+            self.place = Place::Escape;
+        }
+        from + end + 1
     }
 
     /// Behind the colon of the key that was read last.
-    fn begin_value(&mut self) {
+    fn begin_value(&mut self, from: usize) {
         if self.taking.is_some() || !self.is_in_object() {
             return;
         }
@@ -230,46 +247,56 @@ impl Sieve {
         self.taking = field.map(|field| Taking {
             field,
             depth: self.depth,
-            bytes: Vec::new(),
+            from,
+            earlier: Vec::new(),
         });
     }
 
     /// At a comma or a closing bracket: the end of a value of the container it belongs to.
-    fn end_value(&mut self, found: &mut impl FnMut(Field, &[u8])) {
-        if let Some(taken) = self.taking.take_if(|taking| taking.depth == self.depth) {
-            // It began with the colon.
-            found(
-                taken.field,
-                taken.bytes.get(1..).unwrap_or_default().trim_ascii(),
-            );
+    fn end_value(&mut self, piece: &[u8], at: usize, found: &mut impl FnMut(Field, &[u8])) {
+        let Some(mut taken) = self.taking.take_if(|taking| taking.depth == self.depth) else {
+            return;
+        };
+        let here = &piece[taken.from..at];
+        if taken.earlier.len() + here.len() > MAX_VALUE {
+            return;
         }
+        let value = if taken.earlier.is_empty() {
+            here
+        } else {
+            taken.earlier.extend_from_slice(here);
+            &taken.earlier
+        };
+        found(taken.field, value.trim_ascii());
     }
 
-    /// Passes the text of a string, and gives what follows.
-    fn skip_text<'a>(&mut self, rest: &'a [u8]) -> &'a [u8] {
-        let (text, behind) = match memchr2(b'"', b'\\', rest) {
-            None => (rest, &rest[rest.len()..]),
-            Some(at) => {
-                self.place = if rest[at] == b'"' {
+    /// Passes the text of a string, and gives where it ends.
+    fn skip_text(&mut self, piece: &[u8], from: usize) -> usize {
+        match memchr2(b'"', b'\\', &piece[from..]) {
+            None => piece.len(),
+            Some(end) => {
+                self.place = if piece[from + end] == b'"' {
                     Place::Between
                 } else {
                     Place::Escape
                 };
-                rest.split_at(at + 1)
+                from + end + 1
             }
-        };
-        self.keep(text);
-        behind
+        }
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
-        let is_too_long = self.taking.as_mut().is_some_and(|taking| {
-            taking.bytes.extend_from_slice(bytes);
-            taking.bytes.len() > MAX_VALUE
-        });
-        if is_too_long {
+    /// At the end of a piece: what it has of a value that goes on in the next one.
+    fn keep(&mut self, piece: &[u8]) {
+        let Some(taking) = &mut self.taking else {
+            return;
+        };
+        let here = &piece[taking.from..];
+        if taking.earlier.len() + here.len() > MAX_VALUE {
             self.taking = None;
+            return;
         }
+        taking.earlier.extend_from_slice(here);
+        taking.from = 0;
     }
 }
 

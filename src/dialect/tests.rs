@@ -203,3 +203,13 @@ proptest::proptest! {
         proptest::prop_assert!(Dialect::ALL.contains(&dialect));
     }
 }
+
+#[test]
+fn the_usual_paths_are_what_they_are_when_taken_apart() {
+    for path in ["/v1/messages", "/v1/chat/completions", "/v1/responses"] {
+        for flag in [false, true] {
+            let in_parts = Dialect::detect_in_parts(path, flag);
+            assert_eq!(Dialect::detect(path, flag), in_parts, "{path} {flag}");
+        }
+    }
+}

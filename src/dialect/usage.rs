@@ -6,9 +6,6 @@
 
 use std::ops::AddAssign;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::{Dialect, Vendor, json, words};
 use crate::stream::sse::Event;
 
@@ -47,54 +44,40 @@ pub(super) struct Tally {
     reasoning: Option<u64>,
 }
 
-/// A usage object, in the words of all vendors.
-#[derive(Default, Deserialize)]
-struct Told<'a> {
-    #[serde(borrow)]
-    input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    prompt_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    output_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    completion_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_read_input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_creation_input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    input_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow)]
-    prompt_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow)]
-    output_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow)]
-    completion_tokens_details: Option<&'a RawValue>,
+json::fields! {
+    /// A usage object, in the words of all vendors.
+    Told {
+        input_tokens: "input_tokens",
+        prompt_tokens: "prompt_tokens",
+        output_tokens: "output_tokens",
+        completion_tokens: "completion_tokens",
+        cache_read_input_tokens: "cache_read_input_tokens",
+        cache_creation_input_tokens: "cache_creation_input_tokens",
+        input_tokens_details: "input_tokens_details",
+        prompt_tokens_details: "prompt_tokens_details",
+        output_tokens_details: "output_tokens_details",
+        completion_tokens_details: "completion_tokens_details",
+    }
 }
 
-/// The breakdown of one side.
-#[derive(Default, Deserialize)]
-#[expect(clippy::struct_field_names, reason = "they are the vendors' own")]
-struct Details<'a> {
-    #[serde(borrow)]
-    cached_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_write_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thinking_tokens: Option<&'a RawValue>,
+json::fields! {
+    /// The breakdown of one side.
+    #[expect(clippy::struct_field_names, reason = "they are the vendors' own")]
+    Details {
+        cached_tokens: "cached_tokens",
+        cache_write_tokens: "cache_write_tokens",
+        reasoning_tokens: "reasoning_tokens",
+        thinking_tokens: "thinking_tokens",
+    }
 }
 
-/// Where an event holds its usage object: at its top, in the message it starts, in the response it ends.
-#[derive(Default, Deserialize)]
-struct Holder<'a> {
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow)]
-    response: Option<&'a RawValue>,
+json::fields! {
+    /// Where an event holds its usage object: at its top, in the message it starts, in the response it ends.
+    Holder {
+        usage: "usage",
+        message: "message",
+        response: "response",
+    }
 }
 
 impl Tally {
@@ -106,27 +89,23 @@ impl Tally {
         if !may_hold_usage(event.data()) {
             return;
         }
-        let at_top: Holder<'_> = json::object(event.data()).unwrap_or_default();
-        let nested = |holder| json::object_in::<Holder<'_>>(holder).usage;
+        let at_top: Holder<'_> = json::fields_of(event.data()).unwrap_or_default();
+        let nested = |holder| json::fields_in::<Holder<'_>>(holder).usage;
         let found = at_top
             .usage
-            .filter(|usage| usage.get() != "null")
             .or_else(|| nested(at_top.message))
             .or_else(|| nested(at_top.response));
         if let Some(usage) = found {
-            self.note(usage.get().as_bytes());
+            self.note(usage.as_bytes());
         }
     }
 
     /// Takes the figures of a usage object. What it does not tell stays as it was.
     pub(super) fn note(&mut self, usage: &[u8]) {
-        let told: Told<'_> = json::object(usage).unwrap_or_default();
-        let details = |one: Option<_>, other| json::object_in::<Details<'_>>(one.or(other));
+        let told: Told<'_> = json::fields_of(usage).unwrap_or_default();
+        let details = |one: Option<_>, other| json::fields_in::<Details<'_>>(one.or(other));
         let input = details(told.input_tokens_details, told.prompt_tokens_details);
         let output = details(told.output_tokens_details, told.completion_tokens_details);
-        let replace = |figure: &mut Option<u64>, one: Option<_>, other| {
-            *figure = json::whole_number(one.or(other)).or(*figure);
-        };
         replace(&mut self.input, told.input_tokens, told.prompt_tokens);
         replace(&mut self.output, told.output_tokens, told.completion_tokens);
         replace(
@@ -166,6 +145,11 @@ impl Tally {
             reasoning: or_none(self.reasoning),
         })
     }
+}
+
+/// Takes a figure under the one name or the other.
+fn replace<'a>(figure: &mut Option<u64>, one: Option<&'a str>, other: Option<&'a str>) {
+    *figure = json::whole_number(one.or(other)).or(*figure);
 }
 
 /// Whether any `usage` in the data may be something else than `null`, which servers that report at

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use tower::ServiceExt as _;
 
 use super::{
     FallbackLayer, Finished, Tries,
@@ -23,13 +22,14 @@ use crate::{
         triage::{Class, Signal},
     },
     route::{Link, Target},
+    stacked::Stacked,
     telemetry::Outcome,
     upstream::Upstream,
 };
 
 /// One request on its way down the chain.
-pub(super) struct Chain {
-    pub(super) with: Arc<FallbackLayer>,
+pub(super) struct Chain<S> {
+    pub(super) with: Stacked<FallbackLayer, S>,
     pub(super) call: Arc<Call>,
 }
 
@@ -53,19 +53,26 @@ enum Step {
     On(Walk),
 }
 
-impl Chain {
-    pub(super) async fn run<S: Tries>(self, service: S) -> Result<Finished, Failure> {
-        if let Some(finished) = self.before().await {
+/// What seldom happens is boxed, so that the future of every request has no room for it.
+impl<S: Tries> Chain<S> {
+    pub(super) async fn run(&self) -> Result<Finished, Failure> {
+        if self.with.queue.is_some()
+            && let Some(finished) = Box::pin(self.before()).await
+        {
             return finished;
         }
         let call = &self.call;
         let own = &call.route.upstream;
         let lane = self.with.lanes.of(call, own);
-        let tried = if lane.is_failing() && self.has_another(FailureKind::Overloaded, None) {
+        // Where nothing else could be asked, nobody has to know how it is.
+        let is_alone = call.route.targets().nth(1).is_none();
+        let is_left_alone =
+            !is_alone && lane.is_failing() && self.has_another(FailureKind::Overloaded, None);
+        let tried = if is_left_alone {
             Err(left_alone())
         } else {
             let attempt = Attempt::new(call.clone(), own.clone(), lane.clone());
-            service.clone().oneshot(attempt).await
+            self.with.below().call(attempt).await
         };
         let verdict = verdict_of(&tried);
         let failure = match failure_of(verdict) {
@@ -79,7 +86,7 @@ impl Chain {
             lane,
         };
         if self.is_queue_wished_for(walk.failure)
-            && let Some(finished) = self.queued(walk.first, wait_of(&walk)).await
+            && let Some(finished) = Box::pin(self.queued(walk.first, wait_of(&walk))).await
         {
             return Ok(finished);
         }
@@ -87,7 +94,7 @@ impl Chain {
             if !self.is_open(link, walk.failure) {
                 continue;
             }
-            walk = match self.follow(service.clone(), link, index, walk).await {
+            walk = match Box::pin(self.follow(link, index, walk)).await {
                 Step::Done(finished) => return finished,
                 Step::On(walk) => walk,
             };
@@ -95,10 +102,10 @@ impl Chain {
         passed_on(walk.tried)
     }
 
-    async fn follow<S: Tries>(&self, service: S, link: &Link, index: usize, walk: Walk) -> Step {
+    async fn follow(&self, link: &Link, index: usize, walk: Walk) -> Step {
         match &link.to {
             Target::Upstream(upstream) => match self.next_attempt(upstream, index, &walk) {
-                Ok(attempt) => self.second(service, attempt, walk).await,
+                Ok(attempt) => self.second(attempt, walk).await,
                 Err(reason) => {
                     let lane = self.with.lanes.of(&self.call, upstream);
                     let labels = [upstream.name.as_ref(), lane.label().as_str(), reason];
@@ -264,11 +271,11 @@ impl Chain {
     }
 
     /// Asks another target.
-    async fn second<S: Tries>(&self, service: S, attempt: Attempt, walk: Walk) -> Step {
+    async fn second(&self, attempt: Attempt, walk: Walk) -> Step {
         let (upstream, lane) = (attempt.upstream.clone(), attempt.lane.clone());
         // What the one before said is not held while this one is asked.
         drop(walk.tried);
-        let tried = service.oneshot(attempt).await;
+        let tried = self.with.below().call(attempt).await;
         let verdict = verdict_of(&tried);
         let failure = match failure_of(verdict) {
             Some(failure) => failure,

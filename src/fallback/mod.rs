@@ -35,6 +35,7 @@ use crate::{
     call::{Attempt, Call},
     lane::layer::Lanes,
     queue::Queue,
+    stacked::Stacked,
     telemetry::{Metrics, Outcome},
 };
 
@@ -58,32 +59,30 @@ pub struct FallbackLayer {
     pub queue: Option<Queue>,
 }
 
-impl<S> Layer<S> for FallbackLayer {
+impl<S: Clone> Layer<S> for FallbackLayer {
     type Service = Fallback<S>;
 
     fn layer(&self, inner: S) -> Fallback<S> {
-        Fallback {
-            inner,
-            with: Arc::new(self.clone()),
-        }
+        Fallback(Stacked::new(self.clone(), inner))
     }
 }
 
 /// Tries the route's upstream, then its chain.
 #[derive(Clone, Debug)]
-pub struct Fallback<S> {
-    inner: S,
-    with: Arc<FallbackLayer>,
-}
+pub struct Fallback<S>(Stacked<FallbackLayer, S>);
 
 /// What stands below: all tries of a call on one upstream.
 trait Tries:
-    Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static
+    Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + Sync + 'static
 {
 }
 
 impl<S> Tries for S where
-    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static
+    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
 {
 }
 
@@ -93,20 +92,18 @@ impl<S: Tries> Service<Arc<Call>> for Fallback<S> {
     type Future = BoxFuture<'static, Result<Finished, Failure>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        // Every target is made ready when it is tried; which ones that are is not known before.
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, call: Arc<Call>) -> Self::Future {
         let chain = Chain {
-            with: self.with.clone(),
-            call: call.clone(),
+            with: self.0.clone(),
+            call,
         };
-        let run = chain.run(self.inner.clone());
         Box::pin(async move {
-            let finished = run.await;
+            let finished = chain.run().await;
             // No further attempt can follow. Whoever needs the body beyond this point takes a clone before.
-            call.release();
+            chain.call.release();
             finished
         })
     }

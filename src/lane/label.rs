@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::view::shown_name;
-use crate::telemetry::ModelNames;
+use crate::telemetry::{LaneSeries, ModelNames};
 
 /// A name is shown from this many answers on.
 const PROVED_BY: u32 = 10;
@@ -26,6 +26,8 @@ pub struct Label {
     served: AtomicU32,
     /// Set once the model was served often enough, or can never be.
     proved: OnceLock<Box<str>>,
+    /// What its attempts are counted in, known from then on.
+    series: OnceLock<LaneSeries>,
 }
 
 impl Label {
@@ -39,6 +41,7 @@ impl Label {
             names,
             served: AtomicU32::new(0),
             proved: nameless.map_or_else(OnceLock::new, OnceLock::from),
+            series: OnceLock::new(),
         }
     }
 
@@ -65,6 +68,12 @@ impl Label {
     #[must_use]
     pub fn shown(&self) -> Option<Arc<str>> {
         self.shown.clone()
+    }
+
+    /// What the lane's attempts are counted in, looked up once; nothing as long as its name may change.
+    pub fn series(&self, look_up: impl FnOnce(&str) -> LaneSeries) -> Option<&LaneSeries> {
+        let name = self.proved.get()?;
+        Some(self.series.get_or_init(|| look_up(name)))
     }
 
     /// The name as it is now.

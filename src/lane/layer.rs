@@ -4,7 +4,7 @@
 //! them. The permit travels in the answer's body: an answer is under way until its last byte.
 
 use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
+    hash::{BuildHasher, Hash as _, Hasher as _, RandomState},
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
@@ -12,8 +12,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{StatusCode, header};
-use sha2::{Digest as _, Sha256};
+use http::{HeaderName, StatusCode, header};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
@@ -29,10 +28,19 @@ use crate::{
     retry::{hints::Hint, triage::Class},
     route::Route,
     rules::{self, Rules},
+    stacked::Stacked,
     stream::late::What,
     telemetry::{Metrics, ModelNames},
     upstream::Upstream,
 };
+
+/// Where callers put their credential.
+static CREDENTIALS: [HeaderName; 4] = [
+    header::AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
 
 /// A request whose patience is spent still passes an open door: a fallback that need not wait is worth it.
 const LEAST_PATIENCE: Duration = Duration::from_millis(10);
@@ -42,15 +50,20 @@ const LEAST_PATIENCE: Duration = Duration::from_millis(10);
 pub struct Lanes {
     table: Arc<LaneTable>,
     names: ModelNames,
+    keys: Arc<Keys>,
 }
+
+/// What fingerprints are made with, drawn when the process starts.
+#[derive(Debug, Default)]
+struct Keys(RandomState, RandomState);
 
 impl Lanes {
     /// No lanes yet; they will be called as `names` allows.
     #[must_use]
     pub fn new(names: ModelNames) -> Self {
         Self {
-            table: Arc::default(),
             names,
+            ..Self::default()
         }
     }
 
@@ -60,8 +73,8 @@ impl Lanes {
         let model = upstream.model.as_deref().or(call.ask.model.as_deref());
         let key = LaneKey {
             upstream: upstream.number,
-            credential: credential(call, upstream),
-            model: hashed(model),
+            credential: credential(call, upstream, &self.keys),
+            model: model.map_or(0, |model| self.keys.0.hash_one(model)),
         };
         self.table.lane(key, || {
             let label = Label::new(self.names.clone(), model);
@@ -91,34 +104,23 @@ impl Lanes {
 
 /// A fingerprint of the credential that the upstream will see. A configured one is the upstream's
 /// own, so the upstream's index says it all.
-fn credential(call: &Call, upstream: &Upstream) -> u128 {
+///
+/// It lives no longer than the process and is shared with nobody. So a keyed hash does, whose keys nobody knows: it is a
+/// small part of the work of one that could be published.
+fn credential(call: &Call, upstream: &Upstream, keys: &Keys) -> u128 {
     if upstream.credential.is_some() {
         return 0;
     }
-    let mut digest = Sha256::new();
+    let [mut high, mut low] = [&keys.0, &keys.1].map(BuildHasher::build_hasher);
     let head = call.head();
-    for name in [
-        header::AUTHORIZATION.as_str(),
-        "x-api-key",
-        "api-key",
-        "x-goog-api-key",
-    ] {
+    for name in &CREDENTIALS {
         for value in head.iter().flat_map(|head| head.headers.get_all(name)) {
-            digest.update(value.as_bytes());
-            digest.update([0]);
+            for hasher in [&mut high, &mut low] {
+                value.as_bytes().hash(hasher);
+            }
         }
     }
-    digest
-        .finalize()
-        .iter()
-        .take(16)
-        .fold(0, |print, byte| print << 8 | u128::from(*byte))
-}
-
-fn hashed(model: Option<&str>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    model.hash(&mut hasher);
-    hasher.finish()
+    u128::from(high.finish()) << 64 | u128::from(low.finish())
 }
 
 /// The lane's waits keep the proportions of the route's backoff, whose defaults they have by default.
@@ -139,53 +141,49 @@ pub struct LaneLayer {
     pub metrics: Arc<Metrics>,
 }
 
-impl<S> Layer<S> for LaneLayer {
+impl<S: Clone> Layer<S> for LaneLayer {
     type Service = Admit<S>;
 
     fn layer(&self, inner: S) -> Admit<S> {
-        Admit {
-            inner,
-            metrics: self.metrics.clone(),
-        }
+        Admit(Stacked::new(self.clone(), inner))
     }
 }
 
 /// Lets an attempt go when its lane does.
 #[derive(Clone, Debug)]
-pub struct Admit<S> {
-    inner: S,
-    metrics: Arc<Metrics>,
-}
+pub struct Admit<S>(Stacked<LaneLayer, S>);
 
 impl<S> Service<Attempt> for Admit<S>
 where
-    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static,
+    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
 {
     type Response = Answer;
     type Error = Failure;
     type Future = BoxFuture<'static, Attempted>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, attempt: Attempt) -> Self::Future {
-        // The clone takes the readiness that was won; the original stays for the next attempt.
-        let fresh = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, fresh);
-        Box::pin(admitted(inner, self.metrics.clone(), attempt))
+        Box::pin(admitted(self.0.clone(), attempt))
     }
 }
 
-async fn admitted<S>(mut inner: S, metrics: Arc<Metrics>, mut attempt: Attempt) -> Attempted
+async fn admitted<S>(with: Stacked<LaneLayer, S>, mut attempt: Attempt) -> Attempted
 where
-    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Send + 'static,
+    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static,
 {
     let call = attempt.call.clone();
-    let mut notes = Notes::begin(metrics, &attempt);
-    let asked = request(&call, &mut attempt);
+    let began = Instant::now();
+    let mut notes = Notes::begin(&with.metrics, &attempt, began);
+    let asked = request(&call, &mut attempt, began);
     let admitted = {
-        let mut admitting = pin!(attempt.lane.admit(asked));
+        let mut admitting = pin!(attempt.lane.admit_at(began, asked));
         match futures_util::poll!(&mut admitting) {
             Poll::Ready(admitted) => admitted,
             Poll::Pending => {
@@ -197,7 +195,7 @@ where
     let permit = admitted.map_err(|refused| notes.refused(refused))?;
     notes.admitted(&permit);
     call.note_attempt(&attempt.upstream, &attempt.lane);
-    match inner.call(attempt).await {
+    match with.below().call(attempt).await {
         Ok(answer) => {
             let (class, hint) = (answer.verdict.class, binding(answer.hint));
             let reports = quota_reports(answer.response.headers(), tokens_of(&call));
@@ -224,11 +222,11 @@ where
     }
 }
 
-fn request(call: &Call, attempt: &mut Attempt) -> Request {
+fn request(call: &Call, attempt: &mut Attempt, now: Instant) -> Request {
     Request {
         user: UserKey(short(&call.user)),
         retry: attempt.right.take(),
-        patience_until: Instant::now() + call.patience().max(LEAST_PATIENCE),
+        patience_until: now + call.patience(now).max(LEAST_PATIENCE),
         deadline: Some(call.deadline.answer_by()),
         cost: 1,
         priority: call.priority,
@@ -265,6 +263,6 @@ fn binding(hint: Option<Hint>) -> Option<Duration> {
 /// What a request takes of a quota on tokens, roughly: a vendor counts the prompt and what is asked
 /// for. Four bytes a token is the vendors' own rule of thumb for English.
 fn tokens_of(call: &Call) -> f64 {
-    let prompt = call.payload.bytes().map_or(0, |bytes| bytes.len()) / 4;
+    let prompt = call.payload.held_len().unwrap_or(0) / 4;
     prompt as f64 + call.ask.max_output.unwrap_or(0) as f64
 }

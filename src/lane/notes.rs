@@ -19,12 +19,9 @@ use crate::{
 
 /// The outcome of a wait that its caller did not see the end of.
 const ABANDONED: &str = "abandoned";
-/// The outcome of a wait after which the attempt was sent.
-const SENT: &str = "sent";
-
 /// Notes on one attempt. Dropped before the lane has decided, its caller has left.
-pub(super) struct Notes {
-    metrics: Arc<Metrics>,
+pub(super) struct Notes<'a> {
+    metrics: &'a Metrics,
     call: Arc<Call>,
     upstream: Arc<Upstream>,
     lane: Arc<Lane>,
@@ -32,15 +29,15 @@ pub(super) struct Notes {
     decided: bool,
 }
 
-impl Notes {
+impl<'a> Notes<'a> {
     /// The attempt asks to be let through.
-    pub(super) fn begin(metrics: Arc<Metrics>, attempt: &Attempt) -> Self {
+    pub(super) fn begin(metrics: &'a Metrics, attempt: &Attempt, now: Instant) -> Self {
         Self {
             metrics,
             call: attempt.call.clone(),
             upstream: attempt.upstream.clone(),
             lane: attempt.lane.clone(),
-            began: Instant::now(),
+            began: now,
             decided: false,
         }
     }
@@ -48,7 +45,8 @@ impl Notes {
     /// It may be sent.
     pub(super) fn admitted(&mut self, permit: &Permit) {
         self.decided = true;
-        self.waited(SENT, permit.waited());
+        self.metrics
+            .sent(&self.upstream, &self.lane, permit.waited());
         let mut journal = self.call.journal();
         for (reason, time) in permit.waits().iter() {
             self.metrics.waited(reason.as_str(), time);
@@ -156,7 +154,7 @@ impl Notes {
     }
 }
 
-impl Drop for Notes {
+impl Drop for Notes<'_> {
     fn drop(&mut self) {
         if !self.decided {
             self.waited(ABANDONED, self.began.elapsed());

@@ -103,12 +103,23 @@ impl Lane {
     /// Returns at once when the lane is healthy, or when the wait would be in vain. Cancel safe: a dropped future leaves
     /// neither a ticket nor a permit behind, and whoever is next is woken.
     pub async fn admit(self: &Arc<Self>, request: Request) -> Result<Permit, Refused> {
-        let began = Instant::now();
-        let release = match self.enter(began, request)? {
-            Ok(release) => release,
-            Err(waiting) => waiting.verdict().await?,
+        self.admit_at(Instant::now(), request).await
+    }
+
+    /// The same, for a caller who has looked at the clock.
+    pub async fn admit_at(
+        self: &Arc<Self>,
+        now: Instant,
+        request: Request,
+    ) -> Result<Permit, Refused> {
+        let (release, waited) = match self.enter(now, request)? {
+            Ok(release) => (release, Duration::ZERO),
+            // Most do not wait, and need no room for it.
+            Err(waiting) => {
+                let release = Box::pin(waiting.verdict()).await?;
+                (release, Instant::now().saturating_duration_since(now))
+            }
         };
-        let waited = Instant::now().saturating_duration_since(began);
         Ok(Permit {
             lane: Arc::clone(self),
             send: release.send,

@@ -15,7 +15,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceExt as _};
+use tower::{Layer, Service};
 
 use super::{
     fields,
@@ -31,6 +31,7 @@ use crate::{
     dialect::Vendor,
     fallback::Finished,
     rescue::Stop,
+    stacked::Stacked,
     stream::late::What,
     telemetry::{Metrics, Outcome},
 };
@@ -38,6 +39,9 @@ use crate::{
 /// The longest wait that every SDK obeys. Told of a longer one, some sleep for it in the caller's own thread, and others
 /// come back at once: those are told not to try again, beside the truth.
 const LONGEST_OBEYED: Duration = Duration::from_secs(60);
+
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// A user asks for more than its limit.
 #[derive(Debug, thiserror::Error)]
@@ -71,14 +75,14 @@ impl OverLimit {
 }
 
 fn standing_fields(standing: &Standing, headers: &mut HeaderMap) {
-    let mut append = |name: &'static str, value: Option<String>| {
+    let mut append = |name: HeaderName, value: Option<String>| {
         if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
             // Appended: the vendor's own fields of this name stay (they are lists).
-            headers.append(HeaderName::from_static(name), value);
+            headers.append(name, value);
         }
     };
-    append("ratelimit-policy", fields::policy(standing));
-    append("ratelimit", fields::state(standing));
+    append(RATELIMIT_POLICY, fields::policy(standing));
+    append(RATELIMIT, fields::state(standing));
 }
 
 /// Adds the limits of the call's route.
@@ -88,29 +92,24 @@ pub struct LimitLayer {
     pub metrics: Arc<Metrics>,
 }
 
-impl<S> Layer<S> for LimitLayer {
+impl<S: Clone> Layer<S> for LimitLayer {
     type Service = Limit<S>;
 
     fn layer(&self, inner: S) -> Limit<S> {
-        Limit {
-            inner,
-            metrics: self.metrics.clone(),
-        }
+        Limit(Stacked::new(self.clone(), inner))
     }
 }
 
 /// Refuses, or lets wait, who asks for too much.
 #[derive(Clone, Debug)]
-pub struct Limit<S> {
-    inner: S,
-    metrics: Arc<Metrics>,
-}
+pub struct Limit<S>(Stacked<LimitLayer, S>);
 
 impl<S> Service<Arc<Call>> for Limit<S>
 where
     S: Service<Arc<Call>, Response = Finished, Error = Failure, Future: Send>
         + Clone
         + Send
+        + Sync
         + 'static,
 {
     type Response = Finished;
@@ -122,15 +121,16 @@ where
     }
 
     fn call(&mut self, call: Arc<Call>) -> Self::Future {
-        let (inner, metrics) = (self.inner.clone(), self.metrics.clone());
+        let with = self.0.clone();
         Box::pin(async move {
+            let mut below = with.below();
             let Some(limiter) = call.route.limiter.clone() else {
-                return Ok(inner.oneshot(call).await?);
+                return Ok(below.call(call).await?);
             };
             let estimate = estimate(&limiter, &call);
-            let Grant { held, standing } = admit(&limiter, &call, estimate, &metrics).await?;
+            let Grant { held, standing } = admit(&limiter, &call, estimate, &with.metrics).await?;
             let mut tab = Tab::open(call.clone(), held, estimate);
-            let finished = inner.oneshot(call).await;
+            let finished = below.call(call).await;
             tab.answered(
                 finished
                     .as_ref()
@@ -160,7 +160,7 @@ async fn admit(
 ) -> Result<Grant, Stop> {
     let began = Instant::now();
     // A process that is ending begins no long waits.
-    let wait_until = began + call.wait_of(limiter.max_wait(call.class));
+    let wait_until = began + call.wait_of(began, limiter.max_wait(call.class));
     let wish = Wish {
         user: call.user,
         class: call.class,

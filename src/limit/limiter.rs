@@ -149,7 +149,8 @@ impl Limiter {
         let Ok(place) = self.lines.enter(line_of(wish)) else {
             return self.take(wish).await;
         };
-        self.wait(wish, &place, told, give_up, waits_until).await
+        // Most requests wait for nothing, and need no room for it.
+        Box::pin(self.wait(wish, &place, told, give_up, waits_until)).await
     }
 
     /// Charges tokens that a user of this class has used already, for a request that was let in at another time. Nothing
@@ -269,7 +270,7 @@ impl Limiter {
         if asked.entries.is_empty() {
             return Ok(Grant::default());
         }
-        let away = match shared.admit(asked).await {
+        let away = match Box::pin(shared.admit(asked)).await {
             Ok(answer) => match self.answered(wish, answer, shared) {
                 Some(decided) => return Ok(decided?),
                 // It refuses, and by what it says nothing is used up: it makes no sense, so it counts for nothing.

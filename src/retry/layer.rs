@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceExt as _};
+use tower::{Layer, Service};
 
 use super::{
     plan::{self, Plan, Situation, StopReason, WaitCause},
@@ -22,6 +22,7 @@ use crate::{
     attempt::{Answer, Attempted, Cause, Failure, verdict_of},
     call::{Attempt, Call, FailedTry, Sequel},
     lane::{Lane, RetryClass, RetryRight},
+    stacked::Stacked,
     stream::late::{Retry as Number, What},
     telemetry::Metrics,
     upstream::Upstream,
@@ -34,51 +35,46 @@ pub struct RetryLayer {
     pub metrics: Arc<Metrics>,
 }
 
-impl<S> Layer<S> for RetryLayer {
+impl<S: Clone> Layer<S> for RetryLayer {
     type Service = Retry<S>;
 
     fn layer(&self, inner: S) -> Retry<S> {
-        Retry {
-            inner,
-            metrics: self.metrics.clone(),
-        }
+        Retry(Stacked::new(self.clone(), inner))
     }
 }
 
 /// Repeats failed attempts on one upstream.
 #[derive(Clone, Debug)]
-pub struct Retry<S> {
-    inner: S,
-    metrics: Arc<Metrics>,
-}
+pub struct Retry<S>(Stacked<RetryLayer, S>);
 
 impl<S> Service<Attempt> for Retry<S>
 where
-    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static,
+    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
 {
     type Response = Answer;
     type Error = Failure;
     type Future = BoxFuture<'static, Attempted>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        // Each attempt makes its own clone ready: readiness won now could be stale after a wait.
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, attempt: Attempt) -> Self::Future {
-        let (inner, metrics) = (self.inner.clone(), self.metrics.clone());
-        Box::pin(repeat(inner, metrics, attempt))
+        Box::pin(repeat(self.0.clone(), attempt))
     }
 }
 
-async fn repeat<S>(inner: S, metrics: Arc<Metrics>, first: Attempt) -> Attempted
+async fn repeat<S>(with: Stacked<RetryLayer, S>, mut attempt: Attempt) -> Attempted
 where
     S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static,
 {
-    let mut course = Course::begin(metrics, &first);
-    let mut attempt = first;
+    let mut course = Course::begin(&with.metrics, &attempt);
     loop {
-        let attempted = inner.clone().oneshot(attempt).await;
+        let attempted = with.below().call(attempt).await;
         course.note_result(&attempted);
         match course.next(&attempted) {
             Err(reason) => {
@@ -96,8 +92,8 @@ where
 }
 
 /// One request's attempts on one upstream.
-struct Course {
-    metrics: Arc<Metrics>,
+struct Course<'a> {
+    metrics: &'a Metrics,
     call: Arc<Call>,
     upstream: Arc<Upstream>,
     lane: Arc<Lane>,
@@ -106,8 +102,8 @@ struct Course {
     is_retry: bool,
 }
 
-impl Course {
-    fn begin(metrics: Arc<Metrics>, first: &Attempt) -> Self {
+impl<'a> Course<'a> {
+    fn begin(metrics: &'a Metrics, first: &Attempt) -> Self {
         // Another upstream's retries are no news any more.
         first.call.journal().awaiting.retry = None;
         Self {
@@ -137,10 +133,8 @@ impl Course {
         self.note_class(class, held_back);
         if !held_back {
             self.call.note_judged(class);
-            let kind = if self.is_retry { "retry" } else { "first" };
-            let lane = self.lane.label().as_str();
-            let labels = [self.upstream.name.as_ref(), lane, class.as_str(), kind];
-            self.metrics.attempts.with_label_values(&labels).inc();
+            self.metrics
+                .judged(&self.upstream, &self.lane, class, self.is_retry);
         }
     }
 
@@ -163,6 +157,10 @@ impl Course {
         &mut self,
         attempted: &Attempted,
     ) -> Result<(Duration, WaitCause, RetryRight), StopReason> {
+        if verdict_of(attempted).class == Class::Served {
+            // The plan would say the same; most requests need no further look.
+            return Err(StopReason::NotRetryable);
+        }
         let situation = self.situation(attempted);
         // The random source belongs to its thread and must not live across an await.
         let plan = self.call.route.retry.plan(&situation, &mut rand::rng());
@@ -193,7 +191,7 @@ impl Course {
     }
 
     fn situation(&self, attempted: &Attempted) -> Situation {
-        let call = &self.call;
+        let (call, now) = (&self.call, Instant::now());
         Situation {
             verdict: verdict_of(attempted),
             hint: attempted.as_ref().ok().and_then(|answer| answer.hint),
@@ -202,8 +200,8 @@ impl Course {
             // A sequel has its own body, also after the caller's was let go.
             replayable: self.sequel.is_some() || call.payload.is_replayable(),
             idempotent: plan::is_idempotent(call.method.as_str()),
-            patience_left: call.patience(),
-            deadline_left: Some(call.deadline.remaining(Instant::now())),
+            patience_left: call.patience(now),
+            deadline_left: Some(call.deadline.remaining(now)),
         }
     }
 

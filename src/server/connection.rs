@@ -19,7 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 
 use super::{
     Lifecycle, Limits, Stage, answer,
@@ -52,7 +52,7 @@ const LONG_BODY: u64 = 64 * 1024;
 /// Streams that one HTTP/2 caller may have open at once.
 const H2_STREAMS: u32 = 256;
 
-/// What stands behind the sockets: the whole stack, for which every request ends in a response.
+/// What stands behind the sockets: the whole stack, for which every request ends in a response. It is always ready.
 pub trait Edge:
     Service<Arrival, Response = Response<Body>, Error = Infallible, Future: Send>
     + Clone
@@ -92,16 +92,16 @@ pub(super) async fn serve<S, E>(
     let service = hyper::service::service_fn({
         let (clock, lifecycle, doorway) = (clock.clone(), lifecycle.clone(), doorway.clone());
         move |mut request: Request<Incoming>| {
-            let (edge, clock, version) = (edge.clone(), clock.clone(), request.version());
+            let (clock, version) = (clock.clone(), request.version());
             let (lifecycle, doorway) = (lifecycle.clone(), doorway.clone());
             let in_flight = clock.request_began();
             if is_long(request.body()) {
                 clock.upload_began();
             }
             let switch = bridge::asked(&mut request);
+            let answering = edge.clone().call(Arrival { request, peer });
             async move {
-                let response = edge.oneshot(Arrival { request, peer }).await;
-                response.map(|response| {
+                answering.await.map(|response| {
                     let response = part(doorway.pass(switch, response), version, &lifecycle);
                     answer::put(response, version, clock, in_flight)
                 })
@@ -209,10 +209,9 @@ impl LimitTo for &mut BytesMut {
     }
 }
 
-/// Waits for the moment in which the process ends and the caller of this connection is not about to ask again. One whose
+/// While the process ends: waits for the moment in which the caller of this connection is not about to ask again. One whose
 /// answer had begun before could not be told that it is the last, and may have its next request on the way already.
 async fn last_call(clock: &ConnectionClock, lifecycle: &Lifecycle) {
-    lifecycle.reached(Stage::Draining).await;
     tokio::select! {
         () = clock.quiet_for(LAST_CALL) => {}
         () = lifecycle.reached(Stage::Ending) => {}
@@ -230,9 +229,11 @@ async fn drive<C, T>(
 ) where
     C: Future<Output = T>,
 {
+    let mut draining = pin!(lifecycle.reached(Stage::Draining));
     let mut leaving = pin!(last_call(clock, lifecycle));
     let mut ending = pin!(lifecycle.reached(Stage::Ending));
-    let (mut hearing, mut retired, mut told) = (Hearing::default(), false, false);
+    let (mut hearing, mut drains) = (Hearing::default(), false);
+    let (mut retired, mut told) = (false, false);
     let mut looks = tokio::time::interval(limits.look_every());
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     looks.reset();
@@ -242,12 +243,14 @@ async fn drive<C, T>(
             // Errors here are the peer's (a reset, bytes that are not HTTP): hyper has answered what
             // could be answered, and a log line for each would let any peer fill the disk.
             () = poll_fn(|cx| hearing.poll(connection.as_mut(), clock, cx)) => return,
-            () = leaving.as_mut(), if !retired => {
+            // Looked at whenever the connection is, so the two that only follow it are not.
+            () = draining.as_mut(), if !drains => drains = true,
+            () = leaving.as_mut(), if drains && !retired => {
                 retired = true;
                 retire(connection.as_mut());
             }
             // The next poll of the connection lets an answer whose upstream is silent say that it ends.
-            () = ending.as_mut(), if !told => told = true,
+            () = ending.as_mut(), if drains && !told => told = true,
             _ = looks.tick() => match clock.judge(limits) {
                 Judgement::Fine => {}
                 Judgement::Drop => return,

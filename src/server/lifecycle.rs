@@ -33,15 +33,18 @@ pub enum Stage {
 }
 
 /// The switch that everything which must end listens to.
-#[derive(Clone, Debug)]
-pub struct Lifecycle {
-    stage: Arc<watch::Sender<Stage>>,
+#[derive(Clone, Debug, Default)]
+pub struct Lifecycle(Arc<Switch>);
+
+#[derive(Debug)]
+struct Switch {
+    stage: watch::Sender<Stage>,
     /// The same as `Stage::Ending`, readable without a lock for every chunk of every stream.
-    ending: Arc<AtomicBool>,
+    ending: AtomicBool,
     /// Any stage but the first, likewise.
-    leaving: Arc<AtomicBool>,
+    leaving: AtomicBool,
     /// Set once the process is told to stop.
-    stop: Arc<OnceLock<Stop>>,
+    stop: OnceLock<Stop>,
 }
 
 #[derive(Copy, Clone, Debug)]
@@ -51,13 +54,13 @@ struct Stop {
     over: Instant,
 }
 
-impl Default for Lifecycle {
+impl Default for Switch {
     fn default() -> Self {
         Self {
-            stage: Arc::new(watch::Sender::new(Stage::Running)),
-            ending: Arc::default(),
-            leaving: Arc::default(),
-            stop: Arc::default(),
+            stage: watch::Sender::new(Stage::Running),
+            ending: AtomicBool::default(),
+            leaving: AtomicBool::default(),
+            stop: OnceLock::default(),
         }
     }
 }
@@ -67,12 +70,12 @@ impl Lifecycle {
     pub fn advance(&self, stage: Stage) {
         // First, so that whoever is woken by the stage below finds it set.
         if stage == Stage::Ending {
-            self.ending.store(true, Ordering::Release);
+            self.0.ending.store(true, Ordering::Release);
         }
         if stage > Stage::Running {
-            self.leaving.store(true, Ordering::Release);
+            self.0.leaving.store(true, Ordering::Release);
         }
-        self.stage.send_if_modified(|now| {
+        self.0.stage.send_if_modified(|now| {
             let forward = *now < stage;
             if forward {
                 *now = stage;
@@ -84,21 +87,21 @@ impl Lifecycle {
     /// The process is told to stop, and everything will be over at `over`. It is not ready any more.
     pub fn stop(&self, now: Instant, over: Instant) {
         // Only the first one counts: nothing that was promised then is taken back.
-        let _ = self.stop.set(Stop { told: now, over });
+        let _ = self.0.stop.set(Stop { told: now, over });
         self.advance(Stage::Settling);
     }
 
     /// Whether the process is on its way to its end.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.leaving.load(Ordering::Acquire)
+        self.0.leaving.load(Ordering::Acquire)
     }
 
     /// How long a request that arrived at `arrived` may be made to wait, where its rules allow `patience`:
     /// no longer than the process lives, and not for anything worth the name if it came after the stop.
     #[must_use]
     pub fn patience(&self, arrived: Instant, now: Instant, patience: Duration) -> Duration {
-        match self.stop.get() {
+        match self.0.stop.get() {
             None => patience,
             Some(stop) => {
                 let left = stop.over.saturating_duration_since(now);
@@ -111,18 +114,18 @@ impl Lifecycle {
     /// The present stage.
     #[must_use]
     pub fn stage(&self) -> Stage {
-        *self.stage.borrow()
+        *self.0.stage.borrow()
     }
 
     /// Whether streams must end now.
     #[must_use]
     pub fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::Acquire)
+        self.0.ending.load(Ordering::Acquire)
     }
 
     /// Waits until `stage` or a later one is reached.
     pub async fn reached(&self, stage: Stage) {
-        let mut watching = self.stage.subscribe();
+        let mut watching = self.0.stage.subscribe();
         // The sender lives in `self`, so the channel cannot close while we wait.
         let _ = watching.wait_for(|now| *now >= stage).await;
     }

@@ -26,7 +26,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, Response, header};
 use http_body_util::BodyExt as _;
 use tokio::time::sleep_until;
-use tower::{Layer, Service, ServiceExt as _};
+use tower::{Layer, Service};
 
 use self::body::Begun;
 pub use self::{
@@ -38,6 +38,7 @@ use crate::{
     fallback::Finished,
     rescue::{Stop, caught},
     server::Lifecycle,
+    stacked::Stacked,
     stream::head,
     telemetry::{Metrics, Outcome},
 };
@@ -54,27 +55,25 @@ pub struct LateLayer {
     pub metrics: Arc<Metrics>,
 }
 
-impl<S> Layer<S> for LateLayer {
+impl<S: Clone> Layer<S> for LateLayer {
     type Service = Late<S>;
 
     fn layer(&self, inner: S) -> Late<S> {
-        Late {
-            inner,
-            with: Arc::new(self.clone()),
-        }
+        Late(Stacked::new(self.clone(), inner))
     }
 }
 
 /// Gives the stack's answer, or the beginning of one.
 #[derive(Clone, Debug)]
-pub struct Late<S> {
-    inner: S,
-    with: Arc<LateLayer>,
-}
+pub struct Late<S>(Stacked<LateLayer, S>);
 
 impl<S> Service<Arc<Call>> for Late<S>
 where
-    S: Service<Arc<Call>, Response = Finished, Error = Stop, Future: Send> + Clone + Send + 'static,
+    S: Service<Arc<Call>, Response = Finished, Error = Stop, Future = Running>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
 {
     type Response = Finished;
     type Error = Stop;
@@ -85,12 +84,12 @@ where
     }
 
     fn call(&mut self, call: Arc<Call>) -> Running {
-        let (inner, with) = (self.inner.clone(), self.with.clone());
+        let with = self.0.clone();
+        let Some(plan) = call.late else {
+            return with.below().call(call);
+        };
         Box::pin(async move {
-            let run = inner.oneshot(call.clone());
-            let Some(plan) = call.late else {
-                return run.await;
-            };
+            let run = with.below().call(call.clone());
             let (metrics, id) = (with.metrics.clone(), call.id);
             // Within a body there is no net for panics but this one.
             let mut running: Running = Box::pin(async move { caught(run, &metrics, id).await });
@@ -100,28 +99,26 @@ where
                 finished = &mut running => return finished,
                 () = sleep_until(plan.at) => {}
             }
-            Ok(with.begin(call, plan, running))
+            Ok(begin(&with, call, plan, running))
         })
     }
 }
 
-impl LateLayer {
-    fn begin(self: Arc<Self>, call: Arc<Call>, plan: Plan, running: Running) -> Finished {
-        call.journal().begun = true;
-        let mut response = Response::new(());
-        match plan.form {
-            Form::Events => head::events(response.headers_mut()),
-            Form::Json => {
-                let json = HeaderValue::from_static("application/json");
-                response.headers_mut().insert(header::CONTENT_TYPE, json);
-            }
+fn begin(with: &LateLayer, call: Arc<Call>, plan: Plan, running: Running) -> Finished {
+    call.journal().begun = true;
+    let mut response = Response::new(());
+    match plan.form {
+        Form::Events => head::events(response.headers_mut()),
+        Form::Json => {
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
         }
-        call.id.name_in(response.headers_mut(), call.dialect);
-        let body = Begun::new(call, plan, running, self).boxed_unsync();
-        Finished {
-            response: response.map(|()| body),
-            // Until the journal knows better.
-            outcome: Outcome::Served,
-        }
+    }
+    call.id.name_in(response.headers_mut(), call.dialect);
+    let body = Begun::new(call, plan, running, with.clone()).boxed_unsync();
+    Finished {
+        response: response.map(|()| body),
+        // Until the journal knows better.
+        outcome: Outcome::Served,
     }
 }

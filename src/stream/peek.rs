@@ -39,6 +39,7 @@ use crate::{
         triage::{Class, Outcome, Signal, Transport, triage},
     },
     server::Lifecycle,
+    stacked::Stacked,
     telemetry::Metrics,
     tunnel::{ends, handshake},
     upstream::{SendError, SendErrorKind, Upstream, forward, upload::Upload},
@@ -55,41 +56,37 @@ pub struct PeekLayer {
     pub metrics: Arc<Metrics>,
 }
 
-impl<S> Layer<S> for PeekLayer {
+impl<S: Clone> Layer<S> for PeekLayer {
     type Service = Peek<S>;
 
     fn layer(&self, inner: S) -> Peek<S> {
-        Peek {
-            inner,
-            with: Arc::new(self.clone()),
-        }
+        Peek(Stacked::new(self.clone(), inner))
     }
 }
 
 /// Sends one attempt and judges what comes back.
 #[derive(Clone, Debug)]
-pub struct Peek<S> {
-    inner: S,
-    with: Arc<PeekLayer>,
-}
+pub struct Peek<S>(Stacked<PeekLayer, S>);
 
 impl<S> Service<Attempt> for Peek<S>
 where
-    S: Service<Attempt, Response = Response<Incoming>, Error = SendError, Future: Send>,
+    S: Service<Attempt, Response = Response<Incoming>, Error = SendError, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Future: 'static,
 {
     type Response = Answer;
     type Error = Failure;
     type Future = BoxFuture<'static, Attempted>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| not_sent(error.kind()))
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, attempt: Attempt) -> Self::Future {
-        let (with, started) = (self.with.clone(), Instant::now());
+        let (with, started) = (self.0.clone(), Instant::now());
         let (call, upstream, upload) = (
             attempt.call.clone(),
             attempt.upstream.clone(),
@@ -99,15 +96,12 @@ where
             upload.restart();
         }
         let lane = attempt.lane.clone();
-        let sending = self.inner.call(attempt);
+        let sending = self.0.below().call(attempt);
         Box::pin(async move {
             let judged = judge(sending, call, &upstream, upload, &with, started).await;
             // An error comes quickly, or not at all: neither tells how long an answer takes.
             if verdict_of(&judged).class == Class::Served {
-                with.metrics
-                    .first_byte_seconds
-                    .with_label_values(&[upstream.name.as_ref(), lane.label().as_str()])
-                    .observe(started.elapsed().as_secs_f64());
+                with.metrics.first_byte(&upstream, &lane, started.elapsed());
             }
             judged
         })
@@ -173,9 +167,8 @@ async fn judge(
             .await
             .map_err(|_| timer.failure())?,
         Some(upload) => {
-            let sent = upload
-                .wait_for(sending, limit, call.deadline.answer_by())
-                .await;
+            let sending = upload.wait_for(sending, limit, call.deadline.answer_by());
+            let sent = Box::pin(sending).await;
             sent.ok_or_else(|| {
                 if upload.waits_for_caller() {
                     not_sent(SendErrorKind::UploadLate)
@@ -206,15 +199,15 @@ async fn judge(
         timer,
     };
     if response.status().is_informational() {
-        return judging.tunnel(response).await;
+        return Box::pin(judging.tunnel(response)).await;
     }
     let (mut parts, body) = response.into_parts();
     forward::clean_response(&mut parts.headers);
     judging.call.journal().upstream_status = Some(parts.status.as_u16());
     if parts.status.is_client_error() || parts.status.is_server_error() {
-        judging.error_status(parts, body).await
+        Box::pin(judging.error_status(parts, body)).await
     } else if parts.status == StatusCode::OK && judging.should_be_peeked(&parts) {
-        judging.stream(parts, body).await
+        Box::pin(judging.stream(parts, body)).await
     } else if parts.status == StatusCode::OK && judging.should_be_whole(&parts, &body) {
         judging.whole(parts, body).await
     } else {

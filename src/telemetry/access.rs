@@ -1,6 +1,7 @@
 //! One line and one count for each request, when its answer has ended, whichever way.
 
 use std::{
+    fmt::Write as _,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     Metrics, TraceParent, Traces,
+    json_lines::{Put, put_info},
     traces::{Spot, Told},
     trouble::{Event, Kind},
 };
@@ -22,7 +24,11 @@ use crate::{
     call::{Call, CallId, Journal},
     dialect::Finish,
     lane::WaitReason,
+    retry::triage::Class,
 };
+
+/// What the line of every request says.
+const MESSAGE: &str = "request";
 
 /// What became of a request, as its caller would put it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -154,74 +160,50 @@ impl Report {
         }
     }
 
-    fn write(&self, outcome: Outcome) {
-        let duration_ms = in_millis(self.arrived.elapsed());
-        let status = self.status.map(|status| status.as_u16());
-        let trace_id = self.trace_id();
-        let Some(call) = self.call.get() else {
-            tracing::info!(
-                request_id = self.id.as_str(),
-                trace_id,
-                outcome = outcome.as_str(),
-                status,
-                duration_ms,
-                "request"
-            );
+    /// Leaves the request's line in the log.
+    fn write(&self, outcome: Outcome, took: Duration) {
+        if !tracing::enabled!(tracing::Level::INFO) {
             return;
-        };
-        let journal = call.journal();
-        tracing::info!(
-            request_id = self.id.as_str(),
-            trace_id,
-            route = call.route.name(),
-            dialect = call.dialect.as_str(),
-            outcome = outcome.as_str(),
-            status,
-            upstream = journal
-                .upstream
-                .as_ref()
-                .map(|upstream| upstream.name.as_ref()),
-            upstream_status = journal.upstream_status,
-            class = journal.class.map(crate::retry::triage::Class::as_str),
-            attempts = journal.attempts,
-            waited_ms = in_millis(journal.waited),
-            wait_limit_ms = some_millis(journal.limit_waits),
-            wait_backoff_ms = some_millis(journal.backoff_waits),
-            wait_hint_ms = some_millis(journal.hint_waits),
-            wait_breaker_ms = some_millis(journal.lane_waits.get(WaitReason::Breaker)),
-            wait_gate_ms = some_millis(journal.lane_waits.get(WaitReason::Gate)),
-            wait_probe_ms = some_millis(journal.lane_waits.get(WaitReason::Probe)),
-            wait_pace_ms = some_millis(journal.lane_waits.get(WaitReason::Pace)),
-            wait_window_ms = some_millis(journal.lane_waits.get(WaitReason::Window)),
-            first_byte_ms = journal.first_byte.map(in_millis),
-            gave_up = journal.gave_up,
-            substituted = journal.substituted,
-            begun_early = journal.begun.then_some(true),
-            broken_by = self.broken_by,
-            model = self.model(&journal),
-            finish = journal.answer.finish.map(Finish::as_str),
-            truncated = journal.answer.is_truncated().then_some(true),
-            tokens_in = journal.used.map(|used| used.input),
-            tokens_cached = journal.used.map(|used| used.cached_input),
-            tokens_out = journal.used.map(|used| used.output),
-            bytes_out = self.bytes_out,
-            duration_ms,
-            "request"
-        );
+        }
+        let is_put = put_info(module_path!(), MESSAGE, |line| {
+            self.put(outcome, took, line);
+        });
+        if !is_put {
+            let mut shown = Shown(MESSAGE.to_owned());
+            self.put(outcome, took, &mut shown);
+            tracing::info!("{}", shown.0);
+        }
     }
 
-    fn count(&self, outcome: Outcome) {
-        let (route, dialect) = self.call.get().map_or(("none", "none"), |call| {
-            (call.route.name(), call.dialect.as_str())
-        });
-        self.metrics
-            .requests
-            .with_label_values(&[route, dialect, outcome.as_str()])
-            .inc();
-        self.metrics
-            .request_seconds
-            .with_label_values(&[route, outcome.as_str()])
-            .observe(self.arrived.elapsed().as_secs_f64());
+    /// The fields of the line.
+    fn put(&self, outcome: Outcome, took: Duration, line: &mut impl Put) {
+        line.text("request_id", self.id.as_str());
+        line.some_text("trace_id", self.trace_id().as_deref());
+        let status = self.status.map(|status| status.as_u16());
+        let Some(call) = self.call.get() else {
+            line.text("outcome", outcome.as_str());
+            line.some_number("status", status);
+            line.number("duration_ms", in_millis(took));
+            return;
+        };
+        line.text("route", call.route.name());
+        line.text("dialect", call.dialect.as_str());
+        line.text("outcome", outcome.as_str());
+        line.some_number("status", status);
+        let journal = call.journal();
+        put_tries(&journal, line);
+        line.some_text("broken_by", self.broken_by);
+        line.some_text("model", self.model(&journal));
+        put_answer(&journal, line);
+        line.number("bytes_out", self.bytes_out);
+        line.number("duration_ms", in_millis(took));
+    }
+
+    fn count(&self, outcome: Outcome, took: Duration) {
+        let call = self.call.get();
+        let route = call.map(|call| (call.route.name(), &call.route.series));
+        let dialect = call.map(|call| call.dialect);
+        self.metrics.ended(route, dialect, outcome, took);
         let Some(call) = self.call.get() else { return };
         let journal = call.journal();
         if outcome == Outcome::Served && journal.attempts > 1 {
@@ -338,13 +320,74 @@ impl Drop for Report {
     fn drop(&mut self) {
         self.metrics.in_flight.dec();
         let outcome = self.final_outcome();
-        self.count(outcome);
+        let took = self.arrived.elapsed();
+        self.count(outcome, took);
         self.note_trouble(outcome);
         // What was served is like the rest of what was served; everything else is worth its line.
         if outcome != Outcome::Served || self.id.fraction() < self.telling.sample {
-            self.write(outcome);
+            self.write(outcome, took);
             self.trace(outcome);
         }
+    }
+}
+
+/// What happened on the way to an answer.
+fn put_tries(journal: &Journal, line: &mut impl Put) {
+    let upstream = journal.upstream.as_ref();
+    line.some_text("upstream", upstream.map(|upstream| &*upstream.name));
+    line.some_number("upstream_status", journal.upstream_status);
+    line.some_text("class", journal.class.map(Class::as_str));
+    line.number("attempts", journal.attempts.into());
+    line.number("waited_ms", in_millis(journal.waited));
+    let in_lane = |reason| journal.lane_waits.get(reason);
+    for (name, time) in [
+        ("wait_limit_ms", journal.limit_waits),
+        ("wait_backoff_ms", journal.backoff_waits),
+        ("wait_hint_ms", journal.hint_waits),
+        ("wait_breaker_ms", in_lane(WaitReason::Breaker)),
+        ("wait_gate_ms", in_lane(WaitReason::Gate)),
+        ("wait_probe_ms", in_lane(WaitReason::Probe)),
+        ("wait_pace_ms", in_lane(WaitReason::Pace)),
+        ("wait_window_ms", in_lane(WaitReason::Window)),
+    ] {
+        line.some_number(name, some_millis(time));
+    }
+    line.some_number("first_byte_ms", journal.first_byte.map(in_millis));
+    line.some_text("gave_up", journal.gave_up);
+    line.some_text("substituted", journal.substituted);
+    if journal.begun {
+        line.flag("begun_early", true);
+    }
+}
+
+/// What the answer has told of itself.
+fn put_answer(journal: &Journal, line: &mut impl Put) {
+    line.some_text("finish", journal.answer.finish.map(Finish::as_str));
+    if journal.answer.is_truncated() {
+        line.flag("truncated", true);
+    }
+    if let Some(used) = journal.used {
+        line.number("tokens_in", used.input);
+        line.number("tokens_cached", used.cached_input);
+        line.number("tokens_out", used.output);
+    }
+}
+
+/// The line as it is shown to eyes.
+struct Shown(String);
+
+impl Put for Shown {
+    fn text(&mut self, name: &'static str, value: &str) {
+        // Writing to memory cannot fail.
+        let _ = write!(self.0, " {name}={value:?}");
+    }
+
+    fn number(&mut self, name: &'static str, value: u64) {
+        let _ = write!(self.0, " {name}={value}");
+    }
+
+    fn flag(&mut self, name: &'static str, value: bool) {
+        let _ = write!(self.0, " {name}={value}");
     }
 }
 
@@ -406,5 +449,23 @@ impl http_body::Body for Observed {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eyes_see_the_same_fields() {
+        let mut shown = Shown(MESSAGE.to_owned());
+        shown.text("route", "a \"b\"");
+        shown.some_number("status", Some(200_u16));
+        shown.some_text("model", None);
+        shown.flag("truncated", true);
+        assert_eq!(
+            shown.0,
+            r#"request route="a \"b\"" status=200 truncated=true"#
+        );
     }
 }

@@ -8,10 +8,15 @@
 //! Waking that thread for each line would cost a system call and a change of threads a request, so a thread can
 //! [`gather`] its lines: they leave together before it sleeps, when a few pages are full, or with a line that tells of
 //! trouble. No line waits for another request.
+//!
+//! The line that every request leaves does not even pass through `tracing`, which carries thirty fields to their visitor
+//! one by one, most of them absent: [`put_info`] writes it where it is. Whoever writes one so asks `tracing::enabled!`
+//! before, so that the operator's filter holds for it as for all others.
 
 use std::{
     cell::RefCell,
     fmt::{self, Write as _},
+    sync::OnceLock,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -33,6 +38,9 @@ use super::log_queue::LogQueue;
 /// A line longer than this gives its memory back.
 const KEPT: usize = 16 * 1024;
 
+/// The line of a request is about this long.
+const USUAL: usize = 640;
+
 /// Gathered lines leave when they are this many bytes.
 const FULL: usize = 8 * 1024;
 
@@ -47,17 +55,39 @@ struct Lines {
 }
 
 thread_local! {
-    static LINES: RefCell<Lines> = const {
-        RefCell::new(Lines {
-            text: String::new(),
-            clock: Clock::UNREAD,
-            queue: None,
-            are_gathered: false,
-        })
-    };
+    static LINES: RefCell<Lines> = const { RefCell::new(Lines::EMPTY) };
 }
 
 impl Lines {
+    const EMPTY: Self = Self {
+        text: String::new(),
+        clock: Clock::UNREAD,
+        queue: None,
+        are_gathered: false,
+    };
+
+    /// Appends a line with these fields.
+    fn line(&mut self, level: Level, target: &str, fields: impl FnOnce(&mut Fields<'_>)) {
+        let Self { text, clock, .. } = self;
+        text.reserve(USUAL);
+        text.push_str("{\"timestamp\":\"");
+        clock.push_now(text);
+        text.push_str("\",\"level\":\"");
+        text.push_str(level.as_str());
+        text.push('"');
+        fields(&mut Fields(text));
+        text.push_str(",\"target\":");
+        push_text(text, target);
+        text.push_str("}\n");
+    }
+
+    /// After a line: hands on what has to leave now.
+    fn may_leave(&mut self, is_trouble: bool) {
+        if is_trouble || !self.are_gathered || self.text.len() >= FULL {
+            self.leave();
+        }
+    }
+
     fn leave(&mut self) {
         if !self.text.is_empty() {
             if let Some(queue) = &self.queue {
@@ -86,6 +116,59 @@ pub(super) fn flush() {
     LINES.with_borrow_mut(Lines::leave);
 }
 
+/// Where lines go, once the log of the process is one of such lines.
+static LOG: OnceLock<LogQueue> = OnceLock::new();
+
+/// From now on [`put_info`] writes to `queue`.
+pub(super) fn are_the_log(queue: &LogQueue) {
+    // A process has one log; a second start fails before it comes here.
+    let _ = LOG.set(queue.clone());
+}
+
+/// Takes the fields of a line, in their order.
+pub(super) trait Put {
+    /// A text.
+    fn text(&mut self, name: &'static str, value: &str);
+
+    /// A number.
+    fn number(&mut self, name: &'static str, value: u64);
+
+    /// A yes or no.
+    fn flag(&mut self, name: &'static str, value: bool);
+
+    /// A text that may be absent, and is left out then.
+    fn some_text(&mut self, name: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(name, value);
+        }
+    }
+
+    /// A number that may be absent.
+    fn some_number(&mut self, name: &'static str, value: Option<impl Into<u64>>) {
+        if let Some(value) = value {
+            self.number(name, value.into());
+        }
+    }
+}
+
+/// Writes a line at the level `info`, if the log is one of such lines; tells whether it is.
+///
+/// `fields` must write no line of its own.
+pub(super) fn put_info(target: &str, message: &str, fields: impl FnOnce(&mut Fields<'_>)) -> bool {
+    let Some(queue) = LOG.get() else {
+        return false;
+    };
+    LINES.with_borrow_mut(|lines| {
+        lines.queue.get_or_insert_with(|| queue.clone());
+        lines.line(Level::INFO, target, |line| {
+            line.text("message", message);
+            fields(line);
+        });
+        lines.may_leave(false);
+    });
+    true
+}
+
 /// Writes events as lines: `timestamp`, `level`, the event's own fields, `target`.
 #[derive(Clone, Debug)]
 pub(super) struct JsonLines(pub(super) LogQueue);
@@ -94,11 +177,9 @@ impl<S: Subscriber> Layer<S> for JsonLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         LINES.with_borrow_mut(|lines| {
             lines.queue.get_or_insert_with(|| self.0.clone());
-            write_line(&mut lines.text, &mut lines.clock, event);
-            let is_trouble = *event.metadata().level() <= Level::WARN;
-            if is_trouble || !lines.are_gathered || lines.text.len() >= FULL {
-                lines.leave();
-            }
+            let about = event.metadata();
+            lines.line(*about.level(), about.target(), |line| event.record(line));
+            lines.may_leave(*about.level() <= Level::WARN);
         });
     }
 }
@@ -155,27 +236,19 @@ fn since_1970() -> Duration {
     now.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-fn write_line(line: &mut String, clock: &mut Clock, event: &Event<'_>) {
-    line.push_str("{\"timestamp\":\"");
-    clock.push_now(line);
-    line.push_str("\",\"level\":\"");
-    line.push_str(event.metadata().level().as_str());
-    line.push('"');
-    event.record(&mut Fields(line));
-    line.push_str(",\"target\":");
-    push_text(line, event.metadata().target());
-    line.push_str("}\n");
-}
-
 /// Appends each field that it is shown.
-struct Fields<'a>(&'a mut String);
+pub(super) struct Fields<'a>(&'a mut String);
 
 impl Fields<'_> {
     /// A field's name is a word of the source code: there is nothing in it to escape.
-    fn name(&mut self, field: &Field) {
+    fn word(&mut self, name: &str) {
         self.0.push_str(",\"");
-        self.0.push_str(field.name());
+        self.0.push_str(name);
         self.0.push_str("\":");
+    }
+
+    fn name(&mut self, field: &Field) {
+        self.word(field.name());
     }
 
     fn whole(&mut self, field: &Field, value: impl itoa::Integer) {
@@ -186,6 +259,23 @@ impl Fields<'_> {
     fn plain(&mut self, field: &Field, value: impl fmt::Display) {
         self.name(field);
         let _ = write!(self.0, "{value}");
+    }
+}
+
+impl Put for Fields<'_> {
+    fn text(&mut self, name: &'static str, value: &str) {
+        self.word(name);
+        push_text(self.0, value);
+    }
+
+    fn number(&mut self, name: &'static str, value: u64) {
+        self.word(name);
+        self.0.push_str(itoa::Buffer::new().format(value));
+    }
+
+    fn flag(&mut self, name: &'static str, value: bool) {
+        self.word(name);
+        self.0.push_str(if value { "true" } else { "false" });
     }
 }
 
@@ -290,10 +380,9 @@ mod tests {
 
     impl<S: Subscriber> Layer<S> for Kept {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-            let mut line = String::new();
-            let mut clock = Clock::UNREAD;
-            write_line(&mut line, &mut clock, event);
-            self.0.lock().unwrap().push(line);
+            let (mut lines, about) = (Lines::EMPTY, event.metadata());
+            lines.line(*about.level(), about.target(), |line| event.record(line));
+            self.0.lock().unwrap().push(std::mem::take(&mut lines.text));
         }
     }
 
@@ -344,6 +433,27 @@ mod tests {
             assert_eq!(&line[name], value, "{name}");
         }
         assert!(line.get("none").is_none(), "what is not there has no field");
+    }
+
+    #[test]
+    fn a_line_that_is_put_has_its_fields_in_their_order() {
+        let mut lines = Lines::EMPTY;
+        lines.line(Level::INFO, "a::b", |line| {
+            line.text("message", "two \"words\"");
+            line.some_text("absent", None);
+            line.some_text("there", Some("x"));
+            line.number("count", u64::MAX);
+            line.some_number("none", None::<u16>);
+            line.some_number("status", Some(200_u16));
+            line.flag("yes", true);
+        });
+        let fields = r#","level":"INFO","message":"two \"words\"","there":"x","count":18446744073709551615,"status":200,"yes":true,"target":"a::b"}"#;
+        let (time, rest) = lines
+            .text
+            .split_at(r#"{"timestamp":"2026-01-01T00:00:00.000000Z""#.len());
+        assert!(time.ends_with("Z\""), "{time}");
+        assert_eq!(rest.trim_end(), fields);
+        lines.text.clear(); // there is nowhere to hand it to
     }
 
     #[test]

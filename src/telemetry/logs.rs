@@ -67,7 +67,10 @@ pub fn start(format: LogFormat, filter: Option<&str>) -> anyhow::Result<Log> {
     let queue = LogQueue::start(io::stderr(), MOST_BYTES, dropped())?;
     let registry = tracing_subscriber::registry().with(filter);
     let started = if as_json {
-        registry.with(JsonLines(queue.clone())).try_init()
+        let lines = registry.with(JsonLines(queue.clone()));
+        lines
+            .try_init()
+            .inspect(|()| json_lines::are_the_log(&queue))
     } else {
         let colours = io::stderr().is_terminal();
         let lines = fmt::layer().compact().with_ansi(colours);

@@ -19,6 +19,7 @@ mod promised;
 mod queue;
 #[cfg(test)]
 mod reference;
+mod series;
 pub mod totals;
 mod trace_parent;
 pub mod traces;
@@ -29,6 +30,7 @@ pub use families::Family;
 pub use metrics::{ChunkTimes, Metrics};
 pub use models::ModelNames;
 pub use queue::QueueFamilies;
+pub use series::{LaneSeries, RouteSeries};
 pub use totals::Totals;
 pub use trace_parent::TraceParent;
 pub use traces::{MOST_TRIES, Traces, TracesError};

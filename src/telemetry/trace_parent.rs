@@ -3,7 +3,9 @@
 //! It is read and never written: what the caller sent goes on to the upstream as it came, because a proxy
 //! that is asked to be transparent may not put itself between two services that trace each other.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The caller's span, of which ours is a child.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -20,7 +22,7 @@ impl TraceParent {
     /// Reads it from a request's fields. Two of them, or one that does not keep to the form, are none.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
-        let mut fields = headers.get_all("traceparent").iter();
+        let mut fields = headers.get_all(TRACEPARENT).iter();
         let field = fields.next()?;
         if fields.next().is_some() {
             return None;

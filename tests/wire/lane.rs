@@ -42,7 +42,7 @@ async fn one_refusal_holds_all_and_the_operator_reads_why() {
     rig.tank.at_rest().await;
 
     let (first, second) = (log.line_of(&first).await, log.line_of(&second).await);
-    let millis = |line: &std::collections::BTreeMap<&str, String>, field: &str| {
+    let millis = |line: &std::collections::BTreeMap<String, String>, field: &str| {
         line.get(field)
             .map_or(0, |ms| ms.parse::<u64>().expect("a number"))
     };

@@ -18,6 +18,7 @@ use crate::{
     attempt::{Answer, Attempted, Cause, Failure},
     call::Attempt,
     retry::triage::{Class, Verdict},
+    stacked::Stacked,
     store::jobs::{JobId, Jobs, Millis},
 };
 
@@ -94,44 +95,39 @@ impl BeginLayer {
     }
 }
 
-impl<S> Layer<S> for BeginLayer {
+impl<S: Clone> Layer<S> for BeginLayer {
     type Service = Begin<S>;
 
     fn layer(&self, inner: S) -> Begin<S> {
-        Begin {
-            inner,
-            with: self.clone(),
-        }
+        Begin(Stacked::new(self.clone(), inner))
     }
 }
 
 /// Sends an attempt once its entry is begun.
 #[derive(Clone, Debug)]
-pub struct Begin<S> {
-    inner: S,
-    with: BeginLayer,
-}
+pub struct Begin<S>(Stacked<BeginLayer, S>);
 
 impl<S> Service<Attempt> for Begin<S>
 where
-    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send> + Clone + Send + 'static,
+    S: Service<Attempt, Response = Answer, Error = Failure, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
 {
     type Response = Answer;
     type Error = Failure;
     type Future = BoxFuture<'static, Attempted>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, attempt: Attempt) -> Self::Future {
-        // The clone takes the readiness that was won; the original stays for the next attempt.
-        let fresh = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, fresh);
-        let with = self.with.clone();
+        let with = self.0.clone();
         Box::pin(async move {
             with.begin().await?;
-            inner.call(attempt).await
+            with.below().call(attempt).await
         })
     }
 }

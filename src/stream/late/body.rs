@@ -33,7 +33,7 @@ const WHITE_SPACE: &[u8] = b" ";
 pub(super) struct Begun {
     call: Arc<Call>,
     plan: Plan,
-    with: Arc<LateLayer>,
+    with: LateLayer,
     /// What is said before anything else happens.
     queue: VecDeque<Bytes>,
     state: State,
@@ -92,7 +92,7 @@ impl Wait {
 }
 
 impl Begun {
-    pub(super) fn new(call: Arc<Call>, plan: Plan, running: Running, with: Arc<LateLayer>) -> Self {
+    pub(super) fn new(call: Arc<Call>, plan: Plan, running: Running, with: LateLayer) -> Self {
         let wait = Wait {
             work: Work::begin(resolve(call.clone(), plan.form, running)),
             told: None,

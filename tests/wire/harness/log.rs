@@ -14,7 +14,7 @@ use tracing_subscriber::{Layer, filter::Targets, layer::Context, prelude::*};
 
 use super::{Answer, until};
 
-type Fields = BTreeMap<&'static str, String>;
+type Fields = BTreeMap<String, String>;
 
 /// The log of all proxies of this process.
 #[derive(Clone, Default)]
@@ -58,18 +58,28 @@ impl<S: Subscriber> Layer<S> for Log {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Line::default();
         event.record(&mut fields);
-        let Line(mut fields) = fields;
+        let Line(fields) = fields;
         let mut all = self.all.lock().expect("no test fails in here");
         all.push(format!("{fields:?}"));
         drop(all);
-        if fields
+        // This line is one text, as it is shown to eyes.
+        if let Some(line) = fields
             .get("message")
-            .is_some_and(|message| message == "request")
-            && let Some(id) = fields.remove("request_id")
+            .and_then(|message| message.strip_prefix("request "))
         {
+            let mut fields = read(line);
+            let id = fields.remove("request_id").expect("every line has one");
             self.lines().insert(id, fields);
         }
     }
+}
+
+/// `name="text" other=1`; no value in these tests has a blank.
+fn read(line: &str) -> Fields {
+    let fields = line.split(' ').filter_map(|field| field.split_once('='));
+    fields
+        .map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()))
+        .collect()
 }
 
 #[derive(Default)]
@@ -77,10 +87,10 @@ struct Line(Fields);
 
 impl Visit for Line {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name(), value.to_owned());
+        self.0.insert(field.name().to_owned(), value.to_owned());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0.insert(field.name(), format!("{value:?}"));
+        self.0.insert(field.name().to_owned(), format!("{value:?}"));
     }
 }

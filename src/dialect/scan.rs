@@ -1,0 +1,371 @@
+//! Walks over JSON, strictly and without building it.
+//!
+//! Most bytes of a request are the text of its prompt. They are passed in blocks, which the compiler makes a few vector
+//! instructions of, and nothing is copied. Open containers are remembered as a bit each, so that nesting of any depth
+//! needs no recursion.
+
+use std::borrow::Cow;
+
+/// Bytes of a string that are looked at together.
+const BLOCK: usize = 32;
+
+/// A place in a JSON text. Every step is `None` where the text is not well-formed, or ends too early.
+#[derive(Debug, Clone)]
+pub(super) struct Scan<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+/// What stands in an object.
+pub(super) enum Entry<'a> {
+    /// A key, and its value as it is spelt.
+    Is(Cow<'a, str>, &'a [u8]),
+    /// Nothing more.
+    End,
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// Begins an object: what follows is its [`Scan::entry`]s.
+    pub(super) fn object(&mut self) -> Option<()> {
+        self.expect(b'{')
+    }
+
+    /// What follows in an object, behind `entries` entries.
+    pub(super) fn entry(&mut self, entries: usize) -> Option<Entry<'a>> {
+        if self.takes(b'}') {
+            // A comma was followed by an entry, so this is no trailing one.
+            return Some(Entry::End);
+        }
+        if entries > 0 {
+            self.expect(b',')?;
+        }
+        let key = self.key()?;
+        self.space();
+        let start = self.at;
+        self.value()?;
+        let value = &self.text[start..self.at];
+        // A number is known to be complete by what follows it.
+        self.space();
+        matches!(self.text.get(self.at)?, b',' | b'}').then_some(Entry::Is(key, value))
+    }
+
+    /// Passes a value.
+    pub(super) fn value(&mut self) -> Option<()> {
+        let mut open = Open::default();
+        loop {
+            match self.next()? {
+                b'"' => self.string()?,
+                b'{' if self.takes(b'}') => {}
+                b'{' => {
+                    open.push(true);
+                    self.skip_key()?;
+                    continue;
+                }
+                b'[' if self.takes(b']') => {}
+                b'[' => {
+                    open.push(false);
+                    continue;
+                }
+                b't' => self.word(b"rue")?,
+                b'f' => self.word(b"alse")?,
+                b'n' => self.word(b"ull")?,
+                first => self.number(first)?,
+            }
+            // A value has ended, and with it perhaps what it stands in.
+            loop {
+                let Some(is_object) = open.innermost() else {
+                    return Some(());
+                };
+                match (self.next()?, is_object) {
+                    (b',', false) => break,
+                    (b',', true) => {
+                        self.skip_key()?;
+                        break;
+                    }
+                    (b']', false) | (b'}', true) => open.pop(),
+                    _ => return None,
+                }
+            }
+        }
+    }
+
+    /// Whether nothing but white space follows.
+    pub(super) fn is_at_end(&mut self) -> bool {
+        self.space();
+        self.at == self.text.len()
+    }
+
+    fn space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.text.get(self.at) {
+            self.at += 1;
+        }
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        self.space();
+        let byte = *self.text.get(self.at)?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn takes(&mut self, byte: u8) -> bool {
+        self.space();
+        let is_there = self.text.get(self.at) == Some(&byte);
+        self.at += usize::from(is_there);
+        is_there
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        self.takes(byte).then_some(())
+    }
+
+    fn word(&mut self, rest: &[u8]) -> Option<()> {
+        let is_there = self.text[self.at..].starts_with(rest);
+        self.at += rest.len();
+        is_there.then_some(())
+    }
+
+    /// A key and its colon.
+    fn key(&mut self) -> Option<Cow<'a, str>> {
+        self.space();
+        let start = self.at;
+        self.skip_key_text()?;
+        let quoted = &self.text[start..self.at];
+        self.expect(b':')?;
+        let inner = &quoted[1..quoted.len() - 1];
+        if inner.contains(&b'\\') {
+            return serde_json::from_slice(quoted).ok().map(Cow::Owned);
+        }
+        std::str::from_utf8(inner).ok().map(Cow::Borrowed)
+    }
+
+    fn skip_key(&mut self) -> Option<()> {
+        self.skip_key_text()?;
+        self.expect(b':')
+    }
+
+    fn skip_key_text(&mut self) -> Option<()> {
+        self.expect(b'"')?;
+        self.string()
+    }
+
+    /// Behind the opening quote of a string.
+    fn string(&mut self) -> Option<()> {
+        loop {
+            self.at += plain(&self.text[self.at..]);
+            match self.next_raw()? {
+                b'"' => return Some(()),
+                b'\\' => match self.next_raw()? {
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+                    b'u' => {
+                        let digits = self.text.get(self.at..self.at + 4)?;
+                        if !digits.iter().all(u8::is_ascii_hexdigit) {
+                            return None;
+                        }
+                        self.at += 4;
+                    }
+                    _ => return None,
+                },
+                // A control character.
+                _ => return None,
+            }
+        }
+    }
+
+    fn next_raw(&mut self) -> Option<u8> {
+        let byte = *self.text.get(self.at)?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn number(&mut self, first: u8) -> Option<()> {
+        let first = if first == b'-' {
+            self.next_raw()?
+        } else {
+            first
+        };
+        match first {
+            b'0' => {}
+            b'1'..=b'9' => {
+                self.digits();
+            }
+            _ => return None,
+        }
+        if self.text.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            (self.digits() > 0).then_some(())?;
+        }
+        if let Some(b'e' | b'E') = self.text.get(self.at) {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.text.get(self.at) {
+                self.at += 1;
+            }
+            (self.digits() > 0).then_some(())?;
+        }
+        Some(())
+    }
+
+    fn digits(&mut self) -> usize {
+        let start = self.at;
+        while self.text.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+        self.at - start
+    }
+}
+
+/// How many bytes stand before the first one that a string cannot have as it is.
+pub(super) fn plain(text: &[u8]) -> usize {
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    let (blocks, _) = text.as_chunks::<BLOCK>();
+    // Without a way out of the block, it is compared as a whole.
+    let is_plain = |block: &&[u8; BLOCK]| {
+        let any = block.iter().fold(false, |any, byte| any | is_special(byte));
+        !any
+    };
+    let passed = blocks.iter().take_while(is_plain).count() * BLOCK;
+    let rest = &text[passed..];
+    passed + rest.iter().position(is_special).unwrap_or(rest.len())
+}
+
+/// The kinds of the open containers: a bit for each, 1 for an object.
+#[derive(Default)]
+struct Open {
+    /// The outer ones, in whole words.
+    outer: Vec<u64>,
+    inner: u64,
+    depth: usize,
+}
+
+impl Open {
+    const WORD: usize = u64::BITS as usize;
+
+    fn push(&mut self, is_object: bool) {
+        if self.depth > 0 && self.depth.is_multiple_of(Self::WORD) {
+            self.outer.push(self.inner);
+        }
+        self.inner = self.inner << 1 | u64::from(is_object);
+        self.depth += 1;
+    }
+
+    fn pop(&mut self) {
+        self.depth -= 1;
+        self.inner >>= 1;
+        if self.depth > 0 && self.depth.is_multiple_of(Self::WORD) {
+            self.inner = self.outer.pop().unwrap_or_default();
+        }
+    }
+
+    fn innermost(&self) -> Option<bool> {
+        (self.depth > 0).then_some(self.inner & 1 == 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
+    use super::*;
+
+    fn is_value(text: &[u8]) -> bool {
+        let mut scan = Scan::new(text);
+        scan.value().is_some() && scan.is_at_end()
+    }
+
+    fn is_value_to_serde(text: &[u8]) -> bool {
+        serde_json::from_slice::<IgnoredAny>(text).is_ok()
+    }
+
+    /// Pieces that JSON is made of, and some that it is not.
+    fn text() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\"a\"",
+            "\"\"",
+            "\"\\u00e4\\\"\"",
+            "\"\\x\"",
+            "\"\\u00g0\"",
+            "\"\n\"",
+            "\"é\"",
+            "0",
+            "-",
+            "-1",
+            "01",
+            "1.",
+            "2.5e+7",
+            "1e",
+            ".5",
+            "true",
+            "fals",
+            "null",
+            " ",
+            "\n",
+            "\u{b}",
+            "\"a\":",
+            "\"b\" :",
+            "{\"a\":[",
+            "]}",
+        ]);
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    #[test]
+    fn containers_of_any_depth_are_passed() {
+        for depth in [1, 63, 64, 65, 128, 129, 100_000] {
+            let (open, close) = ("[{\"a\":".repeat(depth), "}]".repeat(depth));
+            assert!(is_value(format!("{open}1{close}").as_bytes()), "{depth}");
+            assert!(!is_value(format!("{open}1{close}]").as_bytes()), "{depth}");
+            let wrong = close.replacen('}', "]", 1);
+            assert!(!is_value(format!("{open}1{wrong}").as_bytes()), "{depth}");
+        }
+    }
+
+    #[test]
+    fn entries_are_given_as_they_are_spelt() {
+        let mut scan = Scan::new(br#" { "a" : [1, "}"] ,"\u0062":"\"", "c":1.50 } "#);
+        assert_eq!(scan.object(), Some(()));
+        let mut entries = Vec::new();
+        while let Entry::Is(key, value) = scan.entry(entries.len()).expect("well-formed") {
+            entries.push((
+                key.into_owned(),
+                String::from_utf8_lossy(value).into_owned(),
+            ));
+        }
+        let expected = [("a", r#"[1, "}"]"#), ("b", r#""\"""#), ("c", "1.50")];
+        assert_eq!(
+            entries,
+            expected.map(|(key, value)| (key.into(), value.into()))
+        );
+        assert!(scan.is_at_end());
+    }
+
+    proptest! {
+        #[test]
+        fn it_takes_what_a_parser_takes(text in text()) {
+            prop_assert_eq!(is_value(text.as_bytes()), is_value_to_serde(text.as_bytes()), "{}", text);
+        }
+
+        #[test]
+        fn strings_end_where_they_end(before in "[ -!#-\\[\\]-~é]{0,100}", special in "[\"\\\\\\x00-\\x1f]", behind in ".{0,40}") {
+            prop_assert_eq!(plain(format!("{before}{special}{behind}").as_bytes()), before.len());
+            prop_assert_eq!(plain(before.as_bytes()), before.len());
+        }
+
+        #[test]
+        fn every_document_and_no_part_of_it_is_taken(text in "[a-z\"\\\\\\n]{0,80}", cut in any::<prop::sample::Index>()) {
+            let document = serde_json::json!({ "a": [text.clone(), 1, { "b": null, &text: true }], "c": -1.5e-7 }).to_string();
+            prop_assert!(is_value(document.as_bytes()));
+            prop_assert!(!is_value(&document.as_bytes()[..cut.index(document.len())]));
+        }
+    }
+}
