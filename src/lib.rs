@@ -53,7 +53,6 @@ pub mod deadline;
 pub mod dialect;
 pub mod fallback;
 pub mod framing;
-pub mod guesses;
 pub mod identity;
 pub mod lab;
 pub mod lane;

@@ -3,6 +3,8 @@
 //! The body is read before the user is known, because the user may be named in it; what that may
 //! cost is bounded by the budget for all held bodies.
 
+mod wishes;
+
 use std::{
     net::IpAddr,
     sync::Arc,
@@ -11,7 +13,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderName, Uri, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, Uri, request::Parts, uri::PathAndQuery};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::{Layer, Service};
@@ -20,7 +22,7 @@ use crate::{
     app::Inbound,
     auth::Tokens,
     budget::Budget,
-    call::{Call, CallId, Circumstances, FallbackWish, Wishes},
+    call::{Call, CallId, Circumstances, Wishes},
     deadline::Deadline,
     dialect::{Ask, Dialect},
     fallback::Finished,
@@ -29,10 +31,7 @@ use crate::{
     payload::Payload,
     queue::{self, Owner, Queue, desk},
     rescue::Stop,
-    retry::{
-        deadline::{self, caller_budget},
-        tries::allowed_retries,
-    },
+    retry::deadline::{self, caller_budget},
     route::Route,
     rules::{Rules, RulesInForce},
     server::{Lifecycle, guard},
@@ -41,11 +40,6 @@ use crate::{
     telemetry::{Metrics, Outcome},
     upstream::forward::via,
 };
-
-const X_FALLBACK: HeaderName = HeaderName::from_static("x-surgetank-fallback");
-const X_MAX_RETRIES: HeaderName = HeaderName::from_static("x-surgetank-max-retries");
-const X_RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
-const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// What it takes to understand a request.
 #[derive(Clone, Debug)]
@@ -100,7 +94,9 @@ where
         let begun = with.begin(inbound);
         Box::pin(async move {
             let (begun, body) = begun?;
-            let payload = with.held(body, begun.hold_at_most, begun.body_by()).await?;
+            let payload = with
+                .held(body, begun.treatment.hold_at_most, begun.body_by())
+                .await?;
             let call = Arc::new(with.understood(begun, payload));
             // Set once, here: the report has one request.
             let _ = understood.set(call.clone());
@@ -126,14 +122,11 @@ struct Who {
 /// A request of which everything is known but its body.
 struct Begun {
     parts: Parts,
-    peer: Option<IpAddr>,
+    who: Who,
     id: CallId,
-    arrived: Instant,
     dialect: Dialect,
     is_traced: bool,
-    route: Arc<Route>,
-    hold_at_most: usize,
-    callers: Option<Arc<Tokens>>,
+    treatment: Treatment,
     /// How long its caller waits, if it said so.
     budget: Option<deadline::Budget>,
 }
@@ -141,8 +134,8 @@ struct Begun {
 impl Begun {
     /// When its body has to be there.
     fn body_by(&self) -> Instant {
-        let total = self.route.upstream.timeouts.total;
-        Deadline::new(self.arrived, total, self.budget).answer_by()
+        let total = self.treatment.route.upstream.timeouts.total;
+        Deadline::new(self.who.arrived, total, self.budget).answer_by()
     }
 }
 
@@ -194,7 +187,7 @@ impl ReceptionLayer {
 
     /// What a request asks for; to be answered later is no wish where nothing can be kept.
     fn wishes(&self, headers: &HeaderMap, route: &Route) -> Wishes {
-        let wishes = wishes(headers, route.policy.retry.max_retries);
+        let wishes = wishes::wishes(headers, route.policy.retry.max_retries);
         Wishes {
             respond_async: wishes.respond_async.filter(|_| self.queue.is_some()),
             ..wishes
@@ -231,22 +224,15 @@ impl ReceptionLayer {
             return Err(Stop::Loop);
         }
         let (parts, body) = request.into_parts();
-        let Treatment {
-            route,
-            hold_at_most,
-            callers,
-        } = self.treatment(&parts, Who { peer, arrived })?;
+        let who = Who { peer, arrived };
         let begun = Begun {
+            treatment: self.treatment(&parts, who)?,
             budget: caller_budget(budget_fields(&parts.headers)),
             parts,
-            peer,
+            who,
             id,
-            arrived,
             dialect,
             is_traced,
-            route,
-            hold_at_most,
-            callers,
         };
         Ok((begun, body))
     }
@@ -255,15 +241,12 @@ impl ReceptionLayer {
     fn understood(&self, begun: Begun, payload: Payload) -> Call {
         let Begun {
             parts,
-            peer,
+            who: Who { peer, arrived },
             id,
-            arrived,
             dialect,
             is_traced,
-            route,
-            callers,
+            treatment: Treatment { route, callers, .. },
             budget,
-            ..
         } = begun;
         let total = route.upstream.timeouts.total;
         let ask = payload.bytes().map(|bytes| Ask::read(dialect, &bytes));
@@ -334,117 +317,4 @@ fn budget_fields(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
         .iter()
         .filter(|(name, _)| name.as_str().starts_with("x-s"))
         .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
-}
-
-/// Reads our own request headers; what cannot be read is as if it were not there.
-fn wishes(headers: &HeaderMap, configured_retries: u32) -> Wishes {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let fallback = match text(X_FALLBACK).map(str::trim) {
-        Some("none") => FallbackWish::None,
-        Some("reply") => FallbackWish::Reply,
-        Some("queue") => FallbackWish::Queue,
-        _ => FallbackWish::Route,
-    };
-    let retries = allowed_retries(configured_retries, text(X_MAX_RETRIES), text(X_RETRY_COUNT));
-    Wishes {
-        fallback,
-        retries,
-        respond_async: respond_async(headers),
-    }
-}
-
-/// Reads `Prefer` (RFC 7240): how long its sender would rather wait than be answered later, which with
-/// `respond-async` alone is not at all.
-fn respond_async(headers: &HeaderMap) -> Option<Duration> {
-    let fields = headers.get_all(PREFER).iter();
-    let preferences = fields
-        .filter_map(|field| field.to_str().ok())
-        .flat_map(|field| field.split(','))
-        // A preference may have parameters behind it; none has a meaning for these two.
-        .map(|preference| preference.split(';').next().unwrap_or_default().trim());
-    let (mut is_wanted, mut wait) = (false, None);
-    for preference in preferences {
-        let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
-        if name.trim_end().eq_ignore_ascii_case("respond-async") {
-            is_wanted = true;
-        } else if name.trim_end().eq_ignore_ascii_case("wait") {
-            // Of a preference that stands twice the first counts.
-            let seconds = value.trim().trim_matches('"').parse().ok();
-            wait = wait.or(seconds.map(Duration::from_secs));
-        }
-    }
-    is_wanted.then(|| wait.unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn wishes_are_read_leniently() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(
-            wishes(&headers, 3),
-            Wishes {
-                fallback: FallbackWish::Route,
-                retries: 3,
-                respond_async: None,
-            }
-        );
-        headers.insert("x-surgetank-fallback", HeaderValue::from_static(" none "));
-        headers.insert("x-surgetank-max-retries", HeaderValue::from_static("1"));
-        assert_eq!(
-            wishes(&headers, 3),
-            Wishes {
-                fallback: FallbackWish::None,
-                retries: 1,
-                respond_async: None,
-            }
-        );
-        headers.insert("x-surgetank-fallback", HeaderValue::from_static("later"));
-        headers.insert("x-surgetank-max-retries", HeaderValue::from_static("-1"));
-        assert_eq!(
-            wishes(&headers, 3),
-            Wishes {
-                fallback: FallbackWish::Route,
-                retries: 3,
-                respond_async: None,
-            }
-        );
-        headers.insert("x-stainless-retry-count", HeaderValue::from_static("1"));
-        assert_eq!(
-            wishes(&headers, 3).retries,
-            0,
-            "the SDK is already retrying"
-        );
-    }
-
-    #[test]
-    fn preferences_are_read_as_the_standard_writes_them() {
-        let read = |fields: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for field in fields {
-                headers.append("prefer", HeaderValue::from_static(field));
-            }
-            respond_async(&headers).map(|wait| wait.as_secs())
-        };
-        for (fields, expected) in [
-            (&[][..], None),
-            (&["return=minimal"], None),
-            (&["wait=10"], None),
-            (&["respond-async"], Some(0)),
-            (&["Respond-Async, wait=10"], Some(10)),
-            (&["respond-async; foo=1", "wait = \"3\""], Some(3)),
-            (
-                &["handling=lenient, wait=100, respond-async, wait=5"],
-                Some(100),
-            ),
-            (&["respond-async, wait=soon"], Some(0)),
-            (&["not-respond-async"], None),
-        ] {
-            assert_eq!(read(fields), expected, "{fields:?}");
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //! This is the only place where an error becomes HTTP. Each error has two messages: what the caller
 //! reads here is from a fixed vocabulary, and the log has the cause.
 
+mod fields;
 mod stop;
 
 use std::{
@@ -12,15 +13,13 @@ use std::{
     pin::pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
-    time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Either},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 use tower::{Layer, Service};
@@ -37,20 +36,11 @@ use crate::{
     telemetry::{Metrics, Observed, Outcome, Report, Telling, TraceParent, Traces},
 };
 
+pub(crate) use fields::fields_of;
 pub use stop::Stop;
 pub(crate) use stop::Told;
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-surgetank-request-id");
-const X_UPSTREAM: HeaderName = HeaderName::from_static("x-surgetank-upstream");
-const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-surgetank-attempts");
-const X_WAITED_MS: HeaderName = HeaderName::from_static("x-surgetank-waited-ms");
-const X_QUEUE_ID: HeaderName = HeaderName::from_static("x-surgetank-queue-id");
-const X_FALLBACK: HeaderName = HeaderName::from_static("x-surgetank-fallback");
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
-
-/// The fields that an answer usually gets here and in the layers below. Room for them at once is cheaper than growing.
-const OUR_FIELDS: usize = 8;
 
 /// Makes a fallible stack infallible.
 #[derive(Clone, Debug)]
@@ -189,7 +179,7 @@ impl Reported {
             Err(stop) => stopped(&stop, dialect, id),
         };
         let call = understood.get().map(AsRef::as_ref);
-        tell(response.headers_mut(), id, call);
+        fields::tell(response.headers_mut(), id, call);
         if let Some(call) = call {
             response
                 .extensions_mut()
@@ -281,67 +271,4 @@ fn error_response(
     );
     id.name_in(headers, dialect);
     response
-}
-
-/// Our own fields, on every response.
-fn tell(headers: &mut HeaderMap, id: CallId, call: Option<&Call>) {
-    headers.reserve(OUR_FIELDS);
-    if let Ok(id) = HeaderValue::from_bytes(id.as_bytes()) {
-        headers.insert(X_REQUEST_ID, id);
-    }
-    let Some(call) = call else { return };
-    for (name, value) in fields_of(call).into_iter().flatten() {
-        headers.insert(name, value);
-    }
-    let first_byte = call.arrived.elapsed();
-    let waited = {
-        let mut journal = call.journal();
-        journal.first_byte = Some(first_byte);
-        journal.waited
-    };
-    let mut timing = Vec::with_capacity(48);
-    timing.extend_from_slice(b"upstream;dur=");
-    push_millis(&mut timing, first_byte.saturating_sub(waited));
-    timing.extend_from_slice(b", wait;dur=");
-    push_millis(&mut timing, waited);
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(timing)) {
-        headers.append(SERVER_TIMING, value);
-    }
-}
-
-fn push_millis(text: &mut Vec<u8>, time: Duration) {
-    text.extend_from_slice(itoa::Buffer::new().format(millis(time)).as_bytes());
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A number as a field's value. Most are a digit, and need no memory.
-fn number(number: u64) -> HeaderValue {
-    const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
-    let digit = usize::try_from(number)
-        .ok()
-        .and_then(|digit| DIGITS.get(digit));
-    digit.map_or_else(
-        || HeaderValue::from(number),
-        |digit| HeaderValue::from_static(digit),
-    )
-}
-
-/// What has happened to a call so far, as the fields that tell it.
-pub(crate) fn fields_of(call: &Call) -> [Option<(HeaderName, HeaderValue)>; 5] {
-    let journal = call.journal();
-    let upstream = journal.upstream.as_ref();
-    let upstream = upstream.and_then(|upstream| HeaderValue::from_str(&upstream.name).ok());
-    let substituted = journal.substituted.map(HeaderValue::from_static);
-    let queued = journal.queued.map(|id| id.to_string());
-    let queued = queued.and_then(|id| HeaderValue::try_from(id).ok());
-    [
-        upstream.map(|value| (X_UPSTREAM, value)),
-        Some((X_ATTEMPTS, number(journal.attempts.into()))),
-        Some((X_WAITED_MS, number(millis(journal.waited)))),
-        substituted.map(|value| (X_FALLBACK, value)),
-        queued.map(|value| (X_QUEUE_ID, value)),
-    ]
 }

@@ -155,9 +155,10 @@ fn with_bytes(answer: &mut Answer, bytes: Bytes, reading: Reading) {
     answer.whole = Some(Whole { bytes, reading });
 }
 
-/// Whether a second request can go on with this one's answer: neither with JSON nor with a state at the vendor.
+/// Whether a second request can go on with this one's answer: neither with JSON nor with a state at the vendor, and not
+/// where nobody knows whether it is about either.
 fn goes_on_freely(call: &Call) -> bool {
-    call.ask.structured == Structured::No && !call.ask.chained
+    call.ask.is_understood && call.ask.structured == Structured::No && !call.ask.chained
 }
 
 /// How the route wants a model to be asked to go on.

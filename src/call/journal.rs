@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::Call;
+use super::{Attempt, Call};
 use crate::{
     dialect::{Reading, Usage},
     lane::{Lane, Waits},
@@ -23,6 +23,8 @@ use crate::{
 pub struct Journal {
     /// Requests that were started towards an upstream.
     pub attempts: u32,
+    /// Those of them that asked for more than an answer that was there already.
+    pub sequels: u32,
     /// Time spent waiting on purpose: the sum of the four below.
     pub waited: Duration,
     /// For the user's own limit.
@@ -73,7 +75,7 @@ pub struct Try {
     pub upstream: Arc<Upstream>,
     /// When it was let go.
     pub began: Instant,
-    /// When it was judged, unless its answer is the caller's: that one ends with the request.
+    /// When it was judged, or the next one began, unless its answer is the caller's: that one ends with the request.
     pub ended: Option<Instant>,
     /// What it came to.
     pub class: Option<Class>,
@@ -93,6 +95,12 @@ pub struct FailedTry {
 }
 
 impl Journal {
+    /// Whether an answer came of a further try.
+    #[must_use]
+    pub const fn was_tried_again(&self) -> bool {
+        self.attempts - self.sequels > 1
+    }
+
     /// A later request for the same caller has failed, and it gets the earlier answer: what was noted of
     /// that one counts again. What was spent stays spent.
     pub fn is_served_by(&mut self, earlier: Self) {
@@ -107,18 +115,24 @@ impl Journal {
 
 impl Call {
     /// An attempt is about to be sent.
-    pub fn note_attempt(&self, upstream: &Arc<Upstream>, lane: &Arc<Lane>) {
+    pub fn note_attempt(&self, attempt: &Attempt) {
         let mut journal = self.journal();
         journal.attempts += 1;
-        journal.upstream = Some(upstream.clone());
-        journal.lane = Some(lane.clone());
+        journal.sequels += u32::from(attempt.sequel.is_some());
+        journal.upstream = Some(attempt.upstream.clone());
+        journal.lane = Some(attempt.lane.clone());
         journal.upstream_status = None;
         journal.awaiting.what = What::Answer;
         journal.gave_up = None;
         if self.is_traced && journal.tries.len() < MOST_TRIES {
+            let now = Instant::now();
+            // The answer of the one before is held here, or gone.
+            if let Some(before) = journal.tries.last_mut() {
+                before.ended.get_or_insert(now);
+            }
             journal.tries.push(Try {
-                upstream: upstream.clone(),
-                began: Instant::now(),
+                upstream: attempt.upstream.clone(),
+                began: now,
                 ended: None,
                 class: None,
                 status: None,

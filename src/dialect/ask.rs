@@ -39,6 +39,8 @@ const MAX_WORD_LEN: usize = 64;
     reason = "each answers a question of its own"
 )]
 pub struct Ask {
+    /// Whether all of it could be read. Of what could not be, no other field says that something is not asked for.
+    pub is_understood: bool,
     /// The model's name, of 1 to [`MAX_MODEL_LEN`] bytes. It comes from the
     /// caller: never a metric label.
     pub model: Option<String>,
@@ -170,6 +172,7 @@ impl Ask {
     #[must_use]
     pub fn read_beginning(dialect: Dialect, beginning: &[u8]) -> Self {
         Self {
+            is_understood: false,
             model_span: None,
             ..Self::of(dialect, beginning, &json::fields_at_beginning(beginning))
         }
@@ -179,6 +182,7 @@ impl Ask {
         let stream_options: Inner<'_> = json::fields_in(fields.stream_options);
         let metadata: Inner<'_> = json::fields_in(fields.metadata);
         Self {
+            is_understood: true,
             model: json::text(fields.model, MAX_MODEL_LEN).map(Into::into),
             model_span: model_span(body, fields.model),
             stream: json::is_true(fields.stream),

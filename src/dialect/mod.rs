@@ -48,6 +48,7 @@ pub use ending::Ending;
 pub use errors::{ErrorKind, ErrorSignal, ErrorSpec};
 pub use meaning::{End, Finish, Meaning, meaning};
 pub use reply::{Rendered, ReplyText};
+pub(crate) use scan::plain as json_plain;
 pub use usage::Usage;
 
 /// Whose conventions a request follows; compatible vendors count as the one they imitate.

@@ -194,7 +194,7 @@ where
     };
     let permit = admitted.map_err(|refused| notes.refused(refused))?;
     notes.admitted(&permit);
-    call.note_attempt(&attempt.upstream, &attempt.lane);
+    call.note_attempt(&attempt);
     match with.below().call(attempt).await {
         Ok(answer) => {
             let (class, hint) = (answer.verdict.class, binding(answer.hint));

@@ -123,7 +123,8 @@ impl Reports {
                 continue;
             }
             let earlier = reports[..index].iter();
-            let earlier = earlier.filter(|other| other.measure == report.measure);
+            let earlier =
+                earlier.filter(|other| other.is_sane() && other.measure == report.measure);
             let has_room = self.families.len() < FAMILIES;
             let families = self.families.iter_mut();
             let known = families

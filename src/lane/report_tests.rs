@@ -97,6 +97,18 @@ fn a_limit_is_known_by_what_it_counts_whatever_else_an_answer_tells() {
 }
 
 #[test]
+fn what_says_nothing_has_no_place_among_the_limits() {
+    let (start, mut reports) = (Instant::now(), Reports::new(1.0));
+    for second in 0..3 {
+        let now = f64::from(second);
+        let told = [report(0.0, 0.0, 1.0), report(60.0, 57.0 - now, 60.0 - now)];
+        reports.update(at(start, now), &told);
+    }
+    assert_eq!(reports.families.len(), 1);
+    assert!((reports.families[0].latest.1.remaining - 55.0).abs() < 0.1);
+}
+
+#[test]
 fn a_token_limit_counts_in_requests() {
     let (start, mut reports) = (Instant::now(), Reports::new(1.0));
     let tokens = QuotaReport {

@@ -10,34 +10,35 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tower::{Layer, Service, ServiceExt as _};
+use tower::{Layer, Service};
 
 use super::{layer::estimate, tab::Tab};
-use crate::{attempt::Failure, call::Call, fallback::Finished, telemetry::Outcome};
+use crate::{
+    attempt::Failure, call::Call, fallback::Finished, stacked::Stacked, telemetry::Outcome,
+};
 
 /// Charges the tokens of each try of a queued request to its user.
 #[derive(Clone, Copy, Debug)]
 pub struct ChargeLayer;
 
-impl<S> Layer<S> for ChargeLayer {
+impl<S: Clone> Layer<S> for ChargeLayer {
     type Service = Charge<S>;
 
     fn layer(&self, inner: S) -> Charge<S> {
-        Charge { inner }
+        Charge(Stacked::new(*self, inner))
     }
 }
 
 /// Lets every call pass, and charges what it has used.
 #[derive(Clone, Debug)]
-pub struct Charge<S> {
-    inner: S,
-}
+pub struct Charge<S>(Stacked<ChargeLayer, S>);
 
 impl<S> Service<Arc<Call>> for Charge<S>
 where
     S: Service<Arc<Call>, Response = Finished, Error = Failure, Future: Send>
         + Clone
         + Send
+        + Sync
         + 'static,
 {
     type Response = Finished;
@@ -49,13 +50,13 @@ where
     }
 
     fn call(&mut self, call: Arc<Call>) -> Self::Future {
-        let inner = self.inner.clone();
+        let mut inner = self.0.below();
         Box::pin(async move {
             let Some(limiter) = call.route.limiter.clone() else {
-                return inner.oneshot(call).await;
+                return inner.call(call).await;
             };
             let mut tab = Tab::later(call.clone(), estimate(&limiter, &call));
-            let finished = inner.oneshot(call).await;
+            let finished = inner.call(call).await;
             tab.answered(
                 finished
                     .as_ref()

@@ -115,17 +115,20 @@ impl Queue {
         let response = accepted(call, id, wait, &rules).ok_or(NotQueued::Unfit)?;
         let job = job(call, id, &body, &rules)?;
         let (print, now) = (job.print, job.now);
+        // One with an idempotency key is found by whoever repeats it, and may have been already.
+        let unknown = job.key.is_none().then_some(id);
         let untold = Untold {
             queue: self,
             call,
-            // Its repeat finds it.
-            id: job.key.is_none().then_some(id),
+            id: unknown,
         };
         let put = tokio::time::timeout(PATIENCE, self.store().put(job)).await;
         untold.disarm();
         let Ok(put) = put else {
             // It may be kept later all the same; nobody would know of it.
-            self.withdraw(id);
+            if let Some(id) = unknown {
+                self.withdraw(id);
+            }
             return Err(NotQueued::Slow);
         };
         let (id, response, result) = match put? {
@@ -167,10 +170,17 @@ impl Queue {
         known: &Record,
         now: Millis,
         rules: &QueueRules,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), NotQueued> {
         if known.state == State::Failed {
             let expires = now.after(rules.settings.ttl);
-            self.store().retry(known.id, now, expires).await?;
+            if !self.store().retry(known.id, now, expires).await? {
+                // Its time was over in this moment, or somebody else has asked for it.
+                let current = self.store().look(known.id).await?;
+                return match current.map(|record| record.state) {
+                    None | Some(State::Gone | State::Failed) => Err(NotQueued::Slow),
+                    Some(_) => Ok(()),
+                };
+            }
         }
         Ok(())
     }

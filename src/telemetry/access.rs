@@ -206,7 +206,7 @@ impl Report {
         self.metrics.ended(route, dialect, outcome, took);
         let Some(call) = self.call.get() else { return };
         let journal = call.journal();
-        if outcome == Outcome::Served && journal.attempts > 1 {
+        if outcome == Outcome::Served && journal.was_tried_again() {
             self.metrics.saved.inc();
         }
         let Some(upstream) = &journal.upstream else {

@@ -34,6 +34,7 @@ use tracing_subscriber::{
 };
 
 use super::log_queue::LogQueue;
+use crate::dialect::json_plain;
 
 /// A line longer than this gives its memory back.
 const KEPT: usize = 16 * 1024;
@@ -175,7 +176,12 @@ pub(super) struct JsonLines(pub(super) LogQueue);
 
 impl<S: Subscriber> Layer<S> for JsonLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        LINES.with_borrow_mut(|lines| {
+        LINES.with(|lines| {
+            // A line about what happened while another one was written, as a panic in it would be: there is no place for
+            // it, and a second panic in the hook of the first would end the process.
+            let Ok(mut lines) = lines.try_borrow_mut() else {
+                return;
+            };
             lines.queue.get_or_insert_with(|| self.0.clone());
             let about = event.metadata();
             lines.line(*about.level(), about.target(), |line| event.record(line));
@@ -333,24 +339,14 @@ struct Escaped<'a>(&'a mut String);
 
 impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-        // Most texts need no escape, and looking for one is quickest without a way out.
-        if !text
-            .as_bytes()
-            .iter()
-            .fold(false, |any, byte| any | is_special(byte))
-        {
-            self.0.push_str(text);
-            return Ok(());
-        }
-        let mut plain_from = 0;
-        for (at, byte) in text.bytes().enumerate() {
-            if !is_special(&byte) {
-                continue;
-            }
-            // These bytes are never part of a longer character, so both sides stay text.
-            self.0.push_str(&text[plain_from..at]);
-            plain_from = at + 1;
+        let mut rest = text;
+        loop {
+            // The byte that follows is never part of a longer character, so both sides stay text.
+            let (plain, special) = rest.split_at(json_plain(rest.as_bytes()));
+            self.0.push_str(plain);
+            let Some(byte) = special.bytes().next() else {
+                return Ok(());
+            };
             match byte {
                 b'"' => self.0.push_str("\\\""),
                 b'\\' => self.0.push_str("\\\\"),
@@ -359,9 +355,8 @@ impl fmt::Write for Escaped<'_> {
                 b'\t' => self.0.push_str("\\t"),
                 other => write!(self.0, "\\u{other:04x}")?,
             }
+            rest = &special[1..];
         }
-        self.0.push_str(&text[plain_from..]);
-        Ok(())
     }
 }
 

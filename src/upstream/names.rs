@@ -9,6 +9,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt, io,
     net::{SocketAddr, ToSocketAddrs as _},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
@@ -26,8 +27,9 @@ const THREADS: usize = 16;
 /// Names that may be looked up or wait for it at once. They come from the configuration, so this is never reached.
 const MOST: usize = 4096;
 
-/// A lookup that has lasted this long is given up for lost, and a new one for the same name may begin beside it.
-const LOST: Duration = Duration::from_secs(60);
+/// A lookup that has run this long is given up for lost, and a new one for the same name may begin beside it. Longer than
+/// the system's resolver asks three silent servers for every domain that it is told to search.
+const LOST: Duration = Duration::from_secs(180);
 
 /// What a lookup came to; an error as its kind and its text, so that it can be told to several.
 type Answer = Result<Vec<SocketAddr>, (io::ErrorKind, String)>;
@@ -55,7 +57,8 @@ struct State {
 #[derive(Clone)]
 struct Lookup {
     name: Box<str>,
-    began: Instant,
+    /// When its thread took it; nothing while it waits for one.
+    began: Option<Instant>,
     answer: watch::Sender<Option<Answer>>,
 }
 
@@ -76,7 +79,7 @@ impl Names {
     /// The addresses of `name`. May last as long as the resolver lets it; to be dropped by who has waited enough.
     async fn of(self, name: Box<str>) -> io::Result<Vec<SocketAddr>> {
         let mut answer = self.ask(&name, Instant::now())?;
-        // Its sender lives in the lookup's thread until it has answered.
+        // Its sender lives until the lookup has answered.
         let answered = answer.wait_for(Option::is_some).await;
         let answer =
             answered.map_err(|_| io::Error::other("the lookup of a host name was lost"))?;
@@ -91,7 +94,8 @@ impl Names {
     fn ask(&self, name: &str, now: Instant) -> io::Result<watch::Receiver<Option<Answer>>> {
         let mut state = self.0.lock();
         let running = state.under_way.get(name);
-        if let Some(lookup) = running.filter(|lookup| now < lookup.began + LOST) {
+        let is_lost = |lookup: &Lookup| lookup.began.is_some_and(|began| now >= began + LOST);
+        if let Some(lookup) = running.filter(|lookup| !is_lost(lookup)) {
             return Ok(lookup.answer.subscribe());
         }
         if state.under_way.len() >= MOST {
@@ -100,15 +104,18 @@ impl Names {
         let (sender, receiver) = watch::channel(None);
         let lookup = Lookup {
             name: name.into(),
-            began: now,
+            began: None,
             answer: sender,
         };
         if state.threads < THREADS {
             let lookups = self.0.clone();
-            std::thread::Builder::new()
-                .name("lookup".to_owned())
-                .spawn(move || lookups.run())?;
-            state.threads += 1;
+            let thread = std::thread::Builder::new().name("lookup".to_owned());
+            match thread.spawn(move || lookups.run()) {
+                Ok(_) => state.threads += 1,
+                // One of those that run takes it.
+                Err(_) if state.threads > 0 => {}
+                Err(error) => return Err(error),
+            }
         }
         state.queue.push_back(lookup.clone());
         state.under_way.insert(name.into(), lookup);
@@ -132,7 +139,9 @@ impl Lookups {
     /// Looks up what waits until nothing does.
     fn run(&self) {
         while let Some(lookup) = self.next() {
-            let answer = (self.resolve)(&lookup.name);
+            // However a lookup goes, those who wait for it are told, and the thread goes on to the next.
+            let answer = catch_unwind(AssertUnwindSafe(|| (self.resolve)(&lookup.name)))
+                .unwrap_or_else(|_| Err(io::Error::other("the lookup of a host name failed")));
             let answer = answer.map_err(|error| (error.kind(), error.to_string()));
             self.forget(&lookup);
             lookup.answer.send_replace(Some(answer));
@@ -143,6 +152,9 @@ impl Lookups {
         let mut state = self.lock();
         while let Some(lookup) = state.queue.pop_front() {
             if lookup.answer.receiver_count() > 0 {
+                if let Some(current) = current(&mut state, &lookup) {
+                    current.began = Some(Instant::now());
+                }
                 return Some(lookup);
             }
             // All who had asked have given up.
@@ -163,12 +175,19 @@ impl Lookups {
     }
 }
 
-/// Unless another has taken its place.
 fn forget(state: &mut State, lookup: &Lookup) {
-    let current = state.under_way.get(&lookup.name);
-    if current.is_some_and(|current| current.answer.same_channel(&lookup.answer)) {
+    if current(state, lookup).is_some() {
         state.under_way.remove(&lookup.name);
     }
+}
+
+/// This lookup among those under way, unless another has taken its place.
+fn current<'a>(state: &'a mut State, lookup: &Lookup) -> Option<&'a mut Lookup> {
+    let current = state.under_way.get_mut(&lookup.name)?;
+    current
+        .answer
+        .same_channel(&lookup.answer)
+        .then_some(current)
 }
 
 impl Service<Name> for Names {
@@ -220,6 +239,7 @@ mod tests {
                 resolver.asked.fetch_add(1, Ordering::SeqCst);
                 let open = resolver.open.lock().unwrap();
                 drop(resolver.opened.wait_while(open, |open| !*open).unwrap());
+                assert_ne!(name, "broken", "on purpose");
                 if name.starts_with("bad") {
                     return Err(io::Error::new(io::ErrorKind::NotFound, "no such host"));
                 }
@@ -275,11 +295,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_lookup_that_panics_is_told_and_its_thread_goes_on() {
+        let resolver = Arc::<Resolver>::default();
+        resolver.answer();
+        let names = resolver.names();
+        assert!(names.clone().of("broken".into()).await.is_err());
+        assert!(names.clone().of("good".into()).await.is_ok());
+        while names.0.lock().threads > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(names.0.lock().under_way.is_empty());
+    }
+
+    #[tokio::test]
     async fn a_lost_lookup_does_not_take_its_name_with_it() {
         let resolver = Arc::<Resolver>::default();
         let names = resolver.names();
-        let now = Instant::now();
-        let asked = names.ask("hung", now).expect("begins");
+        let asked = names.ask("hung", Instant::now()).expect("begins");
+        while resolver.asked.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let now = names.0.lock().under_way["hung"].began.expect("it runs");
         let again = names.ask("hung", now + LOST - Duration::from_secs(1));
         assert!(again.expect("joins").same_channel(&asked));
         let anew = names.ask("hung", now + LOST).expect("begins");

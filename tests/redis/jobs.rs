@@ -520,6 +520,35 @@ async fn who_was_away_too_long_ends_nothing_that_is_anothers_now() {
 }
 
 #[tokio::test]
+async fn what_is_still_being_given_back_is_not_handed_out_again() {
+    let server = Server::start().await;
+    let lease = Duration::from_millis(600);
+    let slow = super::slow::Slow::before(server.address()).await;
+    let away = serve(&Store::at(slow.url()), settings(OnCrash::Retry, lease));
+    let now = Millis::now();
+    let job = job(1, now);
+    assert_eq!(away.put(job.clone()).await, Ok(Put::Kept));
+    assert_eq!(away.take("chat", 1, now).await.expect("it works").len(), 1);
+    slow.cut(true);
+    assert!(away.give_back(job.id, now).await.is_err());
+    // What it held has lapsed by now, so the store gives it to whoever asks first.
+    tokio::time::sleep(lease).await;
+    slow.cut(false);
+    let began = Instant::now();
+    let taken = loop {
+        match away.take("chat", 1, now).await {
+            Ok(taken) => break taken,
+            Err(_) => assert!(began.elapsed() < PATIENCE, "the store is used again"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(taken.len(), 0, "the one before has not let go of it");
+    assert_eq!(away.give_back(job.id, now).await, Ok(()));
+    assert_eq!(away.take("chat", 1, now).await.expect("it works").len(), 1);
+    assert_eq!(away.begin(job.id, now).await, Ok(true));
+}
+
+#[tokio::test]
 async fn what_was_promised_outlives_a_server_that_is_killed() {
     let mut server = Server::with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let store = serve(&server.store(), settings(OnCrash::Retry, LEASE));

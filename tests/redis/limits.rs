@@ -312,3 +312,27 @@ async fn what_a_queued_request_has_used_is_charged_once_and_counts_as_nothing_ru
     assert!(!there.admit(&used(1)).await.is_admitted);
     assert_eq!(here.metrics.limiter_unsettled.get(), 0);
 }
+
+#[tokio::test]
+async fn marks_of_charges_that_are_over_are_cleared_away() {
+    let server = Server::start().await;
+    let here = Instance::start(&server.store(), SHORT);
+    // Nothing counts what runs, so no admission looks at the marks.
+    let asked = asked(&[tokens(1_000)], None, 0);
+    let charge = async || {
+        here.limits.charge(Asked {
+            tokens: 1,
+            ..asked.clone()
+        });
+        here.limits.settled().await;
+    };
+    charge().await;
+    let keys = server.cli(&["--scan"]);
+    let mut keys = keys.lines();
+    let marks = keys.find(|key| server.cli(&["type", key]).trim() == "zset");
+    let marks = marks.expect("the charge has left a mark");
+    server.cli(&["zadd", marks, "1", "long-over"]);
+    charge().await;
+    assert_eq!(server.cli(&["zcard", marks]).trim(), "2");
+    assert_eq!(server.cli(&["zscore", marks, "long-over"]).trim(), "");
+}

@@ -645,6 +645,8 @@ async fn a_cut_plain_answer_goes_on_in_the_same_text_with_the_cost_of_both() {
         assert_eq!(answer.head.one("x-surgetank-truncated"), None);
         assert_eq!(answer.head.one("etag"), None, "it is of other bytes");
         assert_eq!(counted(&tank, "truncated", "continued"), 1);
+        let saved = tank.count("surgetank_requests_saved_total", &[]);
+        assert_eq!(saved, 0, "nothing had to be tried again");
         let seen = upstream.seen();
         let next: Value = serde_json::from_slice(&seen[1].body).expect("JSON");
         let turns = next["messages"].as_array().expect("turns");
@@ -691,6 +693,13 @@ async fn a_plain_answer_that_cannot_go_on_comes_as_it_was_and_marked() {
             assert_eq!(answer.head.one("x-surgetank-continued"), None, "{case}");
             assert_eq!(counted(&tank, "truncated", outcome), 1, "{case}");
         }
+        // Nor what nobody can tell whether it asks for JSON: a key stands twice.
+        let (upstream, tank) = start("on_truncated: continue", vec![plain(&first)]).await;
+        let unclear = r#"{"model":"m","user":"a","user":"b","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+        let unclear = Request::post(tongue.path(), unclear).header("authorization", "Bearer k");
+        let answer = ask(&tank, &unclear).await;
+        assert_eq!(text(&answer.body), first.to_string());
+        assert_eq!(upstream.seen().len(), 1);
         // What asks for JSON is not text to be gone on with.
         let wants = json!({ "response_format": { "type": "json_object" }, "output_config": { "format": { "type": "json_schema" } } });
         let (upstream, tank) = start("on_truncated: continue", vec![plain(&first)]).await;

@@ -18,7 +18,7 @@ pub struct When {
     #[schemars(with = "OneOrMany<FailureKind>")]
     pub failure: Vec<FailureKind>,
     /// The class of the caller's user: one of these, by their names in `limits.classes` of the route. Left out, any user,
-    /// also one without a class.
+    /// also one without a class. It is no permission: who asks for the queue by its own header gets it all the same.
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "OneOrMany<String>")]
     pub class: Vec<String>,

@@ -24,6 +24,7 @@ fn a_chat_request_is_read() {
     let span = ask.model_span.clone().expect("a span");
     assert_eq!(&body[span], br#""gpt-x""#);
     let expected = Ask {
+        is_understood: true,
         model: Some("gpt-x".to_owned()),
         model_span: ask.model_span.clone(),
         stream: true,

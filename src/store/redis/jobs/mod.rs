@@ -88,13 +88,22 @@ struct Held {
     next: u64,
     /// Found to be another's, and not told yet.
     lost: HashSet<JobId>,
+    /// Being given back, until the store has said that it knows. What is taken again before that is not handed out: the
+    /// store tells one process from another, but not one taking from the next, so the older one would be given back in
+    /// the place of the newer.
+    returning: HashSet<JobId>,
 }
 
 impl Held {
-    fn take(&mut self, id: JobId) {
+    /// Whether an entry that was taken may be handed out.
+    fn take(&mut self, id: JobId) -> bool {
+        if self.returning.contains(&id) {
+            return false;
+        }
         self.next += 1;
         self.taken.insert(id, self.next);
         self.lost.remove(&id);
+        true
     }
 
     /// Those that were renewed, and those among them that could not be.
@@ -277,10 +286,13 @@ impl Jobs for RedisJobs {
     fn put(&self, job: NewJob) -> Stored<Put> {
         let words = Words::put(&job, self.inner.settings.bounds);
         let (inner, id, now) = (self.inner.clone(), job.id, job.now);
+        // Under its idempotency key somebody else may have been told of it already.
+        let is_unknown = job.key.is_none();
         Box::pin(async move {
             let put = inner.run::<(String, Entries)>(words).await;
             let (result, Entries(known)) = match put {
                 Ok(answer) => answer,
+                Err(error) if !is_unknown => return Err(error),
                 Err(error) => {
                     // It may be kept all the same, and its caller is about to be served otherwise.
                     let undo = inner.clone();
@@ -301,19 +313,23 @@ impl Jobs for RedisJobs {
 
     fn take(&self, route: &str, most: usize, now: Millis) -> Stored<Vec<Taken>> {
         let words = Words::take(route, most, now);
-        self.ask(words, |inner, TakenList(taken)| {
+        self.ask(words, |inner, TakenList(mut taken)| {
             let mut held = inner.held();
-            for taken in &taken {
-                held.take(taken.id);
-            }
+            taken.retain(|taken| held.take(taken.id));
             drop(held);
             Ok(taken)
         })
     }
 
     fn give_back(&self, id: JobId, due: Millis) -> Stored<()> {
-        self.inner.held().taken.remove(&id);
-        self.ask(Words::give_back(id, due), |_, _: i64| Ok(()))
+        let mut held = self.inner.held();
+        held.taken.remove(&id);
+        held.returning.insert(id);
+        drop(held);
+        self.ask(Words::give_back(id, due), move |inner, _: i64| {
+            inner.held().returning.remove(&id);
+            Ok(())
+        })
     }
 
     fn begin(&self, id: JobId, now: Millis) -> Stored<bool> {

@@ -42,6 +42,8 @@ end
 -- Whether this account is still to be put right.
 local function is_open(leases)
   if mark_ms == 0 then return redis.call('ZREM', leases, ARGV[1]) == 1 end
+  -- An account without leases has nobody else who clears away what is over.
+  redis.call('ZREMRANGEBYSCORE', leases, '-inf', int(now_ms - mark_ms))
   if redis.call('ZADD', leases, 'NX', int(now_ms), ARGV[1]) == 0 then return false end
   if redis.call('PTTL', leases) < mark_ms then redis.call('PEXPIRE', leases, int(mark_ms)) end
   return true

@@ -4,6 +4,8 @@
 //! the comparison itself takes the same time whatever they are. All tokens are compared with, whichever
 //! agrees, so that neither their number nor the place of the right one shows in the time.
 
+mod guesses;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -12,10 +14,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 use tokio::time::Instant;
 
-use crate::{
-    config::{Auth, Credential, Environment, TokenError, read_tokens},
-    guesses::Guesses,
-};
+use self::guesses::Guesses;
+use crate::config::{Auth, Credential, Environment, TokenError, read_tokens};
 
 /// The tokens that open, as digests; the tokens themselves are not kept.
 #[derive(Clone)]

@@ -16,8 +16,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::Stranger;
 use crate::{
-    auth::Stranger,
     config::Rate,
     limit::{
         identity::UserKey,
@@ -31,7 +31,7 @@ const MOST_ADDRESSES: usize = 4_096;
 
 /// The addresses that have shown wrong tokens lately.
 #[derive(Debug)]
-pub struct Guesses {
+pub(super) struct Guesses {
     table: Table,
     /// How long a wrong token counts.
     lasts: Duration,
@@ -44,7 +44,7 @@ impl Guesses {
     ///
     /// # Errors
     /// When the rate cannot be counted.
-    pub fn at_most(rate: Rate, now: Instant) -> Result<Self, PlanError> {
+    pub(super) fn at_most(rate: Rate, now: Instant) -> Result<Self, PlanError> {
         let limit = Limit {
             unit: Unit::Requests,
             count: rate.count,
@@ -63,7 +63,7 @@ impl Guesses {
     ///
     /// # Errors
     /// What `look` says, or [`Stranger::TooMany`] without having asked it.
-    pub fn watch(
+    pub(super) fn watch(
         &self,
         peer: IpAddr,
         now: Instant,
