@@ -14,7 +14,7 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 
-use crate::payload::PayloadError;
+use crate::{payload::PayloadError, upstream::ReadError};
 
 /// What every part of the stack hands on as a message body.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
@@ -24,7 +24,7 @@ pub type Body = UnsyncBoxBody<Bytes, BodyError>;
 pub enum BodyError {
     /// The upstream's connection failed or its framing was violated.
     #[error("the upstream's answer broke off: {0}")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] ReadError),
     /// The upstream ended the message properly but the answer inside lacks its terminator.
     #[error("the upstream ended its stream before the answer was complete")]
     Incomplete,

@@ -9,10 +9,12 @@ use bytes::Bytes;
 use flate2::read::{GzDecoder, ZlibDecoder};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use super::coding::Coding;
-use crate::dialect::errors::{self, ErrorSignal};
+use crate::{
+    dialect::errors::{self, ErrorSignal},
+    upstream::AnswerBody,
+};
 
 /// Errors are small; what lies beyond is passed on unread.
 const MAX_ERROR: usize = 64 * 1024;
@@ -29,7 +31,7 @@ pub(super) struct Inspected {
 }
 
 /// Reads up to `MAX_ERROR` bytes of `body` and looks for a vendor's error in them.
-pub(super) async fn read_error(headers: &HeaderMap, body: &mut Incoming) -> Inspected {
+pub(super) async fn read_error(headers: &HeaderMap, body: &mut AnswerBody) -> Inspected {
     let mut read = VecDeque::new();
     let (mut len, mut is_cut) = (0, false);
     let reading = async {

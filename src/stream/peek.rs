@@ -19,7 +19,6 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Response, StatusCode, header, response::Parts};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 use tower::{Layer, Service};
 
@@ -42,7 +41,7 @@ use crate::{
     stacked::Stacked,
     telemetry::Metrics,
     tunnel::{ends, handshake},
-    upstream::{SendError, SendErrorKind, Upstream, forward, upload::Upload},
+    upstream::{AnswerBody, SendError, SendErrorKind, Upstream, forward, upload::Upload},
 };
 
 /// What every answer is judged with.
@@ -70,7 +69,7 @@ pub struct Peek<S>(Stacked<PeekLayer, S>);
 
 impl<S> Service<Attempt> for Peek<S>
 where
-    S: Service<Attempt, Response = Response<Incoming>, Error = SendError, Future: Send>
+    S: Service<Attempt, Response = Response<AnswerBody>, Error = SendError, Future: Send>
         + Clone
         + Send
         + Sync
@@ -152,7 +151,7 @@ impl Timer {
 }
 
 async fn judge(
-    sending: impl Future<Output = Result<Response<Incoming>, SendError>>,
+    sending: impl Future<Output = Result<Response<AnswerBody>, SendError>>,
     call: Arc<Call>,
     upstream: &Upstream,
     upload: Option<Upload>,
@@ -199,7 +198,7 @@ async fn judge(
         timer,
     };
     if response.status().is_informational() {
-        return Box::pin(judging.tunnel(response)).await;
+        return judging.tunnel(response);
     }
     let (mut parts, body) = response.into_parts();
     forward::clean_response(&mut parts.headers);
@@ -242,7 +241,7 @@ struct Judging<'a> {
 impl Judging<'_> {
     fn relay(
         &self,
-        body: Incoming,
+        body: AnswerBody,
         held: VecDeque<Bytes>,
         reserved: Option<Reservation>,
         watch: Option<Watch>,
@@ -259,7 +258,7 @@ impl Judging<'_> {
     }
 
     /// A switch of protocols: right after a handshake that it answers, and otherwise no HTTP.
-    async fn tunnel(&self, mut response: Response<Incoming>) -> Attempted {
+    fn tunnel(&self, mut response: Response<AnswerBody>) -> Attempted {
         let call = &self.call;
         let is_granted = call.is_handshake
             && response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -273,8 +272,7 @@ impl Judging<'_> {
         call.journal().upstream_status = Some(response.status().as_u16());
         let lifecycle = self.with.lifecycle.clone();
         let (upstream, metrics) = (self.upstream, &self.with.metrics);
-        ends::open(response, upstream, self.timer.at, lifecycle, metrics)
-            .await
+        ends::open(response, upstream, lifecycle, metrics)
             .map(served)
             .ok_or_else(|| not_sent(SendErrorKind::Reset))
     }
@@ -287,7 +285,7 @@ impl Judging<'_> {
             && inspect::is(&parts.headers, "text/event-stream")
     }
 
-    async fn error_status(&self, parts: Parts, mut body: Incoming) -> Attempted {
+    async fn error_status(&self, parts: Parts, mut body: AnswerBody) -> Attempted {
         let inspected = inspect::read_error(&parts.headers, &mut body).await;
         if inspected.is_cut {
             return Err(failed(Transport::BodyCut, Cause::Cut));

@@ -16,7 +16,6 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::{keepalive, skim::Skim, watch::Watch};
@@ -28,6 +27,7 @@ use crate::{
     dialect::{Dialect, ErrorKind, errors},
     server::Lifecycle,
     telemetry::ChunkTimes,
+    upstream::AnswerBody,
 };
 
 /// Says in a stream what the header of this name says of a plain answer.
@@ -50,7 +50,7 @@ pub struct Patience {
 /// The body that the caller reads.
 #[derive(Debug)]
 pub struct Relay {
-    upstream: Incoming,
+    upstream: AnswerBody,
     /// What was read while the answer was judged.
     held: VecDeque<Bytes>,
     /// For what is held.
@@ -102,7 +102,7 @@ impl Relay {
     /// already seen what is `held`.
     #[must_use]
     pub fn new(
-        upstream: Incoming,
+        upstream: AnswerBody,
         held: VecDeque<Bytes>,
         reserved: Option<Reservation>,
         watch: Option<Watch>,

@@ -83,11 +83,7 @@ impl LogQueue {
             return;
         }
         let was_empty = state.lines.is_empty();
-        if state.dropped > 0 {
-            let gap = Gap(std::mem::take(&mut state.dropped));
-            // Writing to memory cannot fail.
-            let _ = writeln!(state.lines, "{gap}");
-        }
+        state.tell_gap();
         state.lines.extend_from_slice(lines);
         drop(state);
         if was_empty {
@@ -104,6 +100,17 @@ impl LogQueue {
             .wait_timeout_while(shared.state(), patience, is_left);
         let waited = waited.unwrap_or_else(PoisonError::into_inner);
         !waited.1.timed_out()
+    }
+}
+
+impl State {
+    /// Says that lines are missing here, if any are.
+    fn tell_gap(&mut self) {
+        if self.dropped > 0 {
+            let gap = Gap(std::mem::take(&mut self.dropped));
+            // Writing to memory cannot fail.
+            let _ = writeln!(self.lines, "{gap}");
+        }
     }
 }
 
@@ -126,6 +133,8 @@ impl Shared {
                 let filled = self.filled.wait(state);
                 state = filled.unwrap_or_else(PoisonError::into_inner);
             }
+            // Behind the lines that had room, also if no other ever comes.
+            state.tell_gap();
             std::mem::swap(&mut state.lines, &mut taken);
             state.is_writing = true;
             drop(state);
@@ -251,6 +260,12 @@ mod tests {
         asks.recv_timeout(PATIENCE).unwrap();
         tell.send(()).unwrap();
         assert!(queue.flush(PATIENCE));
+        let so_far = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        assert_eq!(
+            so_far.lines().count(),
+            12,
+            "the gap is told also if nothing follows"
+        );
         queue.push(b"again\n");
         tell.send(()).unwrap();
         assert!(queue.flush(PATIENCE));

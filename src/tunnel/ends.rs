@@ -15,25 +15,21 @@ use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use hyper::{body::Incoming, upgrade::Upgraded};
-use hyper_util::rt::TokioIo;
 use prometheus::{IntCounter, IntGauge};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
-    time::{Instant, Sleep, timeout_at},
+    time::{Instant, Sleep},
 };
 
 use crate::{
     body::{Body, BodyError},
     server::Lifecycle,
     telemetry::Metrics,
-    upstream::Upstream,
+    upstream::{AnswerBody, Switched, Upstream},
 };
 
 /// How much is read at once. A tunnel that rests holds two of these, one a direction.
 pub(super) const PIECE: usize = 8 * 1024;
-
-type Link = TokioIo<Upgraded>;
 
 /// When something last passed, in either direction.
 #[derive(Debug)]
@@ -65,7 +61,7 @@ impl Drop for Open {
 
 /// What comes from the upstream.
 struct Downlink {
-    upstream: ReadHalf<Link>,
+    upstream: ReadHalf<Switched>,
     piece: BytesMut,
     pulse: Arc<Pulse>,
     idle: Duration,
@@ -88,7 +84,7 @@ impl std::fmt::Debug for Uplink {
 
 /// The sink itself.
 pub(super) struct Sink {
-    upstream: WriteHalf<Link>,
+    upstream: WriteHalf<Switched>,
     pulse: Arc<Pulse>,
     bytes: IntCounter,
 }
@@ -96,16 +92,15 @@ pub(super) struct Sink {
 /// Takes over the connection on which an upstream has granted a handshake. The answer's body is what comes
 /// from the upstream from now on; the way to it is an [`Uplink`] among its extensions.
 ///
-/// `None` when the connection is not handed over by `by`, or broke in that moment.
-pub async fn open(
-    mut response: Response<Incoming>,
+/// `None` when `response` is no switch of protocols.
+pub fn open(
+    response: Response<AnswerBody>,
     upstream: &Upstream,
-    by: Instant,
     lifecycle: Lifecycle,
     metrics: &Metrics,
 ) -> Option<Response<Body>> {
-    let switched = timeout_at(by, hyper::upgrade::on(&mut response)).await;
-    let (read, write) = tokio::io::split(TokioIo::new(switched.ok()?.ok()?));
+    let (mut parts, body) = response.into_parts();
+    let (read, write) = tokio::io::split(body.into_switched()?);
     let idle = upstream.timeouts.tunnel_idle;
     let counted = |direction| {
         let labels = [upstream.name.as_ref(), direction];
@@ -132,7 +127,6 @@ pub async fn open(
         pulse,
         bytes: counted("up"),
     };
-    let (mut parts, _) = response.into_parts();
     super::handshake::put(&mut parts.headers);
     parts
         .extensions

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::h1::TooManyInterim;
 use crate::{
     body::BodyError,
     payload::PayloadError,
@@ -101,19 +102,39 @@ impl SendError {
         self.kind
     }
 
-    pub(super) fn from_client(error: &hyper_util::client::legacy::Error, reused: bool) -> Self {
-        let kind = if error.is_connect() {
-            connect_kind(error)
-        } else {
-            exchange_kind(error, reused)
-        };
+    /// No connection came about.
+    pub(super) fn connecting(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::from(connect_kind(error), error)
+    }
+
+    /// A connection carried a request and no answer. Whether it had carried an answer before is `reused`.
+    pub(super) fn exchanging(error: &(dyn std::error::Error + 'static), reused: bool) -> Self {
+        Self::from(exchange_kind(error, reused), error)
+    }
+
+    /// A connection ended under a request without a word.
+    pub(super) fn lost(reused: bool) -> Self {
+        Self {
+            kind: lost_kind(reused),
+        }
+    }
+
+    fn from(kind: SendErrorKind, error: &(dyn std::error::Error + 'static)) -> Self {
         // The chain may hold host names and certificates' subjects, but never the URL or a header.
         tracing::debug!(?kind, cause = deepest(error), "no answer from the upstream");
         Self { kind }
     }
 }
 
-fn connect_kind(error: &hyper_util::client::legacy::Error) -> SendErrorKind {
+fn lost_kind(reused: bool) -> SendErrorKind {
+    if reused {
+        SendErrorKind::ReusedConnectionClosed
+    } else {
+        SendErrorKind::Reset
+    }
+}
+
+fn connect_kind(error: &(dyn std::error::Error + 'static)) -> SendErrorKind {
     if find::<rustls::Error>(error).is_some() {
         return SendErrorKind::Tls;
     }
@@ -123,9 +144,12 @@ fn connect_kind(error: &hyper_util::client::legacy::Error) -> SendErrorKind {
     }
 }
 
-fn exchange_kind(error: &hyper_util::client::legacy::Error, reused: bool) -> SendErrorKind {
+fn exchange_kind(error: &(dyn std::error::Error + 'static), reused: bool) -> SendErrorKind {
     if let Some(BodyError::Caller(PayloadError::Stalled | PayloadError::Late)) = find(error) {
         return SendErrorKind::UploadLate;
+    }
+    if find::<TooManyInterim>(error).is_some() {
+        return SendErrorKind::Malformed;
     }
     let Some(error) = find::<hyper::Error>(error) else {
         return SendErrorKind::Reset;
@@ -136,10 +160,8 @@ fn exchange_kind(error: &hyper_util::client::legacy::Error, reused: bool) -> Sen
         SendErrorKind::Malformed
     } else if error.is_user() {
         SendErrorKind::Spent
-    } else if reused {
-        SendErrorKind::ReusedConnectionClosed
     } else {
-        SendErrorKind::Reset
+        lost_kind(reused)
     }
 }
 
@@ -169,8 +191,8 @@ fn within<'a>(
     }
 }
 
-fn deepest(error: &hyper_util::client::legacy::Error) -> String {
-    let mut last: &dyn std::error::Error = error;
+fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut last = error;
     while let Some(source) = last.source() {
         last = source;
     }

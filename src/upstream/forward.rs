@@ -18,6 +18,7 @@ use crate::{
     body::{self, Body},
     call::{Attempt, Call},
     dialect::{self, Ask, Vendor},
+    payload::Payload,
     tunnel::handshake,
 };
 
@@ -98,6 +99,11 @@ pub(super) fn request(attempt: &Attempt) -> Option<Request<Body>> {
 /// A WebSocket needs a connection of its own, and that is HTTP/1.1.
 pub(super) fn speaks_http2(call: &Call, upstream: &Upstream) -> bool {
     upstream.http2 && !call.is_handshake
+}
+
+/// Whether its body is still coming.
+pub(super) fn goes_apart(attempt: &Attempt) -> bool {
+    attempt.sequel.is_none() && matches!(attempt.call.payload, Payload::Passing(_))
 }
 
 fn needs_chunks(headers: &HeaderMap, body: &Body) -> bool {

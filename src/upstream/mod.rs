@@ -5,15 +5,20 @@
 //! to in HTTP/1.1 unless `http2` is set: on one HTTP/2 connection a single stalled reader can end
 //! the streams of all its neighbours, and token streams are just the traffic that triggers it.
 
+mod answer;
 mod connect;
 mod error;
 pub mod forward;
+mod h1;
+mod h2;
 mod interim;
 mod names;
 mod tls;
 pub mod upload;
 
+pub use answer::{AnswerBody, ReadError};
 pub use error::{SendError, SendErrorKind};
+pub use h1::{BrokenChunks, Switched};
 pub use names::Names;
 pub use tls::trust;
 
@@ -25,33 +30,20 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, Response, Version, uri::Authority, uri::Scheme};
-use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioTimer},
+use http::{
+    HeaderValue, Response, Uri, Version,
+    uri::{Authority, PathAndQuery, Scheme},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::{body::Body, call::Attempt, config, framing, rules::RulesInForce};
-use connect::{Connector, Reused};
-use interim::Interim;
+use crate::{call::Attempt, config, framing, rules::RulesInForce};
+use connect::Connector;
 
 /// Idle connections are closed before the usual 60 s of vendors and load balancers, so that a
 /// request seldom meets one that is just being closed.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
-/// Idle connections kept for one upstream on one core.
-const POOL_SIZE: usize = 128;
-
-/// How often an HTTP/2 connection with live streams is asked for a sign of life: one that has died without
-/// a word would take all of them, and every new one, with it until their own timers ran out.
-const H2_PING_EVERY: Duration = Duration::from_secs(10);
-
-/// How long the sign of life may take.
-const H2_PING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The head of an upstream's answer.
+/// The most that the head of an upstream's answer may have.
 const MAX_HEAD: usize = 64 * 1024;
 
 /// A place to send requests to, with everything resolved that a request would otherwise look up.
@@ -139,8 +131,6 @@ impl Upstream {
     }
 }
 
-type HttpClient = Client<Connector, Body>;
-
 /// What connections must have in common to stand in for each other. Beyond an upstream's identity these
 /// are the settings that a connection is opened with.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -160,14 +150,35 @@ impl Door {
     }
 }
 
+/// How the connections behind a door are kept.
+#[derive(Clone, Debug)]
+enum Client {
+    H1(Arc<h1::Pool>),
+    H2(Arc<h2::Client>),
+}
+
+impl Client {
+    /// Whether its connections lead where `upstream` is now.
+    fn leads_to(&self, upstream: &Upstream) -> bool {
+        match self {
+            Self::H1(pool) => {
+                let target = pool.target();
+                target.authority() == Some(&upstream.authority)
+                    && target.scheme() == Some(&upstream.scheme)
+            }
+            Self::H2(_) => true, // it goes by the target of each request
+        }
+    }
+}
+
 /// The connections of one worker to all upstreams. Must be made and used inside that worker's runtime.
 #[derive(Clone, Debug)]
 pub struct Pool(Arc<Connections>);
 
 #[derive(Debug)]
 struct Connections {
-    /// By what leads to them. A worker is one thread, so nobody ever waits for this lock. A client is large, and lent.
-    clients: Mutex<HashMap<Door, Arc<HttpClient>>>,
+    /// By what leads to them. A worker is one thread, so nobody ever waits for this lock.
+    clients: Mutex<HashMap<Door, Client>>,
     rules: RulesInForce,
     tls: Arc<rustls::ClientConfig>,
     names: Names,
@@ -192,10 +203,13 @@ impl Pool {
 }
 
 impl Connections {
-    fn client(&self, upstream: &Upstream, http2: bool) -> Arc<HttpClient> {
+    fn client(&self, upstream: &Upstream, http2: bool) -> Client {
         let door = Door::of(upstream, http2);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&door) {
+        if let Some(client) = clients
+            .get(&door)
+            .filter(|client| client.leads_to(upstream))
+        {
             return client.clone();
         }
         // Something changed, so others may have gone. Requests under old rules hold what they use.
@@ -205,34 +219,30 @@ impl Connections {
             upstream.is_some_and(|upstream| Door::of(upstream, upstream.http2) == *door)
         };
         clients.retain(|door, _| in_use(door));
-        let client = Arc::new(self.connect_by(upstream, http2));
+        let client = self.connect_by(upstream, http2);
         clients.insert(door, client.clone());
         client
     }
 
-    fn connect_by(&self, upstream: &Upstream, http2: bool) -> HttpClient {
+    fn connect_by(&self, upstream: &Upstream, http2: bool) -> Client {
         let timeout = upstream.timeouts.connect;
         let connector = Connector::new(&self.tls, self.names.clone(), http2, timeout);
-        Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_SIZE)
-            .retry_canceled_requests(false) // every attempt is ours to count
-            .set_host(false)
-            .http1_preserve_header_case(true)
-            .http1_max_buf_size(MAX_HEAD)
-            .http2_only(http2)
-            .http2_keep_alive_interval(H2_PING_EVERY)
-            .http2_keep_alive_timeout(H2_PING_TIMEOUT)
-            .build(connector)
+        if http2 {
+            return Client::H2(Arc::new(h2::Client::new(connector)));
+        }
+        let mut target = http::uri::Parts::default();
+        target.scheme = Some(upstream.scheme.clone());
+        target.authority = Some(upstream.authority.clone());
+        target.path_and_query = Some(PathAndQuery::from_static("/"));
+        let target = Uri::from_parts(target).unwrap_or_default();
+        Client::H1(h1::Pool::new(connector, target))
     }
 }
 
 impl tower::Service<Attempt> for Pool {
-    type Response = Response<Incoming>;
+    type Response = Response<AnswerBody>;
     type Error = SendError;
-    type Future = BoxFuture<'static, Result<Response<Incoming>, SendError>>;
+    type Future = BoxFuture<'static, Result<Response<AnswerBody>, SendError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         Poll::Ready(Ok(()))
@@ -242,46 +252,33 @@ impl tower::Service<Attempt> for Pool {
         let http2 = forward::speaks_http2(&attempt.call, &attempt.upstream);
         let client = self.0.client(&attempt.upstream, http2);
         Box::pin(async move {
-            let mut request = forward::request(&attempt).ok_or_else(SendError::spent)?;
-            let interim = Interim::watch(&mut request);
-            let answered = tokio::select! {
-                biased;
-                answered = client.request(request) => answered,
-                () = interim.flood() => return Err(SendError::malformed()),
-            };
-            match answered {
-                // They and the answer may come in one piece.
-                Ok(_) if interim.is_flood() => Err(SendError::malformed()),
-                Ok(response) => {
-                    if let Some(connection) = response.extensions().get::<Reused>() {
-                        connection.answered();
-                    }
-                    unambiguous(response)
+            let request = forward::request(&attempt).ok_or_else(SendError::spent)?;
+            let apart = forward::goes_apart(&attempt);
+            let answered = match client {
+                Client::H1(pool) => h1::send(&pool, request, apart).await,
+                Client::H2(client) => {
+                    let response = unambiguous(client.send(request).await?)?;
+                    Ok(response.map(AnswerBody::apart))
                 }
-                Err(error) => Err(SendError::from_client(&error, was_reused(&error))),
-            }
+            };
+            answered.map(as_http11)
         })
     }
 }
 
 /// An answer as it may go on, or the refusal of one that could be read in two ways.
-fn unambiguous(mut response: Response<Incoming>) -> Result<Response<Incoming>, SendError> {
+fn unambiguous<B>(mut response: Response<B>) -> Result<Response<B>, SendError> {
     if response.version() != Version::HTTP_2 && !framing::has_known_coding(response.headers()) {
         // Its body is not read to its end, so its connection is not used again.
         return Err(SendError::malformed());
     }
     framing::say_length_once(response.headers_mut());
-    // How the upstream frames its answer is its connection's affair. Told that it is of HTTP/1.0, hyper would
-    // end it for the caller by closing, and one that broke would look whole.
-    *response.version_mut() = Version::HTTP_11;
     Ok(response)
 }
 
-/// A connection's extras survive in the errors of the requests on it.
-fn was_reused(error: &hyper_util::client::legacy::Error) -> bool {
-    let mut extras = http::Extensions::new();
-    if let Some(connection) = error.connect_info() {
-        connection.get_extras(&mut extras);
-    }
-    extras.get::<Reused>().is_some_and(Reused::is_reused)
+/// How the upstream frames its answer is its connection's affair. Told that it is of HTTP/1.0, hyper would
+/// end it for the caller by closing, and one that broke would look whole.
+fn as_http11(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    *response.version_mut() = Version::HTTP_11;
+    response
 }

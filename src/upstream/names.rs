@@ -69,7 +69,9 @@ impl Names {
         Self::with(|name| Ok((name, 0).to_socket_addrs()?.collect()))
     }
 
-    fn with(resolve: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
+    pub(super) fn with(
+        resolve: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(Lookups {
             resolve: Box::new(resolve),
             state: Mutex::default(),

@@ -17,6 +17,7 @@ mod auth;
 mod cancel;
 mod chain;
 mod channels;
+mod connections;
 mod continued;
 mod crash;
 mod cuts;

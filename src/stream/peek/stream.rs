@@ -12,7 +12,6 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use http::{Response, header, response::Parts};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Judging, failed, hint_of, served, signal_of};
@@ -23,6 +22,7 @@ use crate::{
     dialect::{End, ErrorSignal, Meaning},
     retry::triage::{Outcome, Transport, triage},
     stream::{coding::Coding, watch::Watch},
+    upstream::AnswerBody,
 };
 
 /// How much of a stream is held at most. Responses repeat the whole request in their greeting, tools
@@ -50,7 +50,7 @@ impl Prefix {
 
 impl Judging<'_> {
     /// Reads until the stream has shown what it is, so that an error can still be retried.
-    pub(super) async fn stream(&self, mut parts: Parts, mut body: Incoming) -> Attempted {
+    pub(super) async fn stream(&self, mut parts: Parts, mut body: AnswerBody) -> Attempted {
         // An error event may have to be added, so a declared length would be a promise we cannot keep.
         parts.headers.remove(header::CONTENT_LENGTH);
         let reads_compressed = self.call.route.policy.answers.read_compressed;
@@ -81,7 +81,7 @@ impl Judging<'_> {
     /// Holds the stream's beginning until content shows in it, or an error, which is given.
     async fn read_prefix(
         &self,
-        body: &mut Incoming,
+        body: &mut AnswerBody,
         prefix: &mut Prefix,
     ) -> Result<Option<ErrorSignal>, Failure> {
         let hold = self.call.route.policy.stream.hold_preamble;

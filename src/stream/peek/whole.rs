@@ -5,7 +5,6 @@ use std::{collections::VecDeque, time::Duration};
 use http::{HeaderValue, Response, StatusCode, response::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Judging, failed, served};
@@ -16,6 +15,7 @@ use crate::{
     dialect::{Endpoint, Reading},
     retry::triage::Transport,
     stream::{inspect, skim::Skim},
+    upstream::AnswerBody,
 };
 
 /// The largest plain answer that is held until it is whole.
@@ -26,7 +26,7 @@ const MAX_WHOLE: usize = 1024 * 1024;
 const WHOLE_TIME: Duration = Duration::from_secs(20);
 
 impl Judging<'_> {
-    pub(super) fn should_be_whole(&self, parts: &Parts, body: &Incoming) -> bool {
+    pub(super) fn should_be_whole(&self, parts: &Parts, body: &AnswerBody) -> bool {
         let small = body.size_hint().lower() <= MAX_WHOLE as u64;
         small && self.costs_tokens(parts)
     }
@@ -62,7 +62,7 @@ impl Judging<'_> {
     }
 
     /// Passes an answer on as it comes.
-    pub(super) fn passing(&self, parts: Parts, body: Incoming) -> Answer {
+    pub(super) fn passing(&self, parts: Parts, body: AnswerBody) -> Answer {
         let skim = self.skim(&parts);
         let relay = self
             .relay(body, VecDeque::new(), None, None)
@@ -71,7 +71,7 @@ impl Judging<'_> {
     }
 
     /// Holds a plain answer until it is whole, so that one that is cut can be retried.
-    pub(super) async fn whole(&self, mut parts: Parts, mut body: Incoming) -> Attempted {
+    pub(super) async fn whole(&self, mut parts: Parts, mut body: AnswerBody) -> Attempted {
         let commit_at = self.timer.at.min(Instant::now() + WHOLE_TIME);
         let (mut reserved, mut held, mut len) = (self.with.budget.open(), VecDeque::new(), 0);
         let mut skim = self.skim(&parts);

@@ -1,0 +1,184 @@
+//! The connections to one upstream that wait for their next request.
+//!
+//! The one that was used last is used first: it is the least likely to be just being closed, and those that are not
+//! needed grow old. Whoever finds none opens one, and takes one that comes free in the meantime instead.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use http::Uri;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+use super::{link::Link, socket::Socket};
+use crate::upstream::{
+    POOL_IDLE,
+    connect::{Connector, Stream},
+};
+
+/// Idle connections kept for one upstream on one core.
+const MOST: usize = 128;
+
+/// How often idle connections are looked at: those that their peer has closed go, and those that are too old.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// The idle connections of one upstream, and how to open more.
+#[derive(Debug)]
+pub(in crate::upstream) struct Pool {
+    connector: Connector,
+    /// Scheme, host and port.
+    target: Uri,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The one that was used last is the last.
+    idle: Vec<Idle>,
+    /// Whoever would take one that comes free, in the order in which they came.
+    waiting: VecDeque<oneshot::Sender<Box<Link>>>,
+    is_swept: bool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    link: Box<Link>,
+    since: Instant,
+}
+
+impl Pool {
+    /// For connections to the scheme, host and port of `target`; none is open yet.
+    pub(in crate::upstream) fn new(connector: Connector, target: Uri) -> Arc<Self> {
+        Arc::new(Self {
+            connector,
+            target,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Scheme, host and port that its connections lead to.
+    pub(in crate::upstream) fn target(&self) -> &Uri {
+        &self.target
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that can take a request.
+    pub(super) async fn take(self: &Arc<Self>) -> io::Result<Box<Link>> {
+        match self.take_idle() {
+            Some(link) => Ok(link),
+            None => Box::pin(self.open()).await,
+        }
+    }
+
+    fn take_idle(&self) -> Option<Box<Link>> {
+        let mut state = self.state();
+        std::iter::from_fn(|| state.idle.pop())
+            .find_map(|mut idle| (idle.is_young() && idle.link.is_usable()).then_some(idle.link))
+    }
+
+    /// Opens a connection. If another comes free before, that one is used, and the new one kept.
+    async fn open(self: &Arc<Self>) -> io::Result<Box<Link>> {
+        let mut opening = Box::pin(self.connector.open(self.target.clone()));
+        loop {
+            let (sender, freed) = oneshot::channel();
+            self.wait(sender);
+            let mut freed = pin!(freed);
+            tokio::select! {
+                biased;
+                stream = &mut opening => return link_over(stream?),
+                freed = &mut freed => {
+                    if let Ok(mut link) = freed && link.is_usable() {
+                        self.finish(opening);
+                        return Ok(link);
+                    }
+                }
+            }
+        }
+    }
+
+    fn wait(&self, waiter: oneshot::Sender<Box<Link>>) {
+        let mut state = self.state();
+        state.waiting.retain(|waiting| !waiting.is_closed());
+        state.waiting.push_back(waiter);
+    }
+
+    /// Keeps a connection that was begun and is not needed any more: it is paid for.
+    fn finish(
+        self: &Arc<Self>,
+        opening: impl Future<Output = io::Result<Stream>> + Send + 'static,
+    ) {
+        let home = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let stream = Box::pin(opening).await;
+            if let (Ok(Ok(link)), Some(home)) = (stream.map(link_over), home.upgrade()) {
+                home.take_back(link);
+            }
+        });
+    }
+
+    /// Keeps `link` for another request, if it can take one.
+    pub(super) fn take_back(self: &Arc<Self>, mut link: Box<Link>) {
+        if !link.is_usable() {
+            return;
+        }
+        let mut state = self.state();
+        while let Some(waiter) = state.waiting.pop_front() {
+            match waiter.send(link) {
+                Ok(()) => return,
+                Err(refused) => link = refused, // it has one
+            }
+        }
+        if state.idle.len() == MOST {
+            state.idle.remove(0);
+        }
+        let since = Instant::now();
+        state.idle.push(Idle { link, since });
+        if !std::mem::replace(&mut state.is_swept, true) {
+            tokio::spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+
+    /// Lets go of what is of no use any more. Whether there is anything left.
+    fn sweep(&self) -> bool {
+        let mut state = self.state();
+        state
+            .idle
+            .retain_mut(|idle| idle.is_young() && idle.link.is_usable());
+        state.is_swept = !state.idle.is_empty();
+        state.is_swept
+    }
+}
+
+impl Idle {
+    fn is_young(&self) -> bool {
+        self.since.elapsed() < POOL_IDLE
+    }
+}
+
+fn link_over(stream: Stream) -> io::Result<Box<Link>> {
+    let link = Link::over(Box::new(Socket::new(stream)), false);
+    link.ok_or_else(|| io::Error::other("hyper did not take a new connection"))
+}
+
+/// Goes on while there is a pool and something in it.
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        sleep(SWEEP_EVERY).await;
+        if !pool.upgrade().is_some_and(|pool| pool.sweep()) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+    mpsc,
+};
+
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio::{io::AsyncReadExt as _, net::TcpListener, time::timeout};
+
+use super::*;
+use crate::upstream::Names;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn tls() -> Arc<ClientConfig> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// Of connections to `listener`, whose name is looked up by `names`.
+fn pool(listener: &TcpListener, names: Names) -> Arc<Pool> {
+    let connector = Connector::new(&tls(), names, false, PATIENCE);
+    let port = listener.local_addr().unwrap().port();
+    let target = format!("http://upstream.test:{port}/").parse().unwrap();
+    Pool::new(connector, target)
+}
+
+fn on_loopback() -> Names {
+    Names::with(|_| Ok(vec![([127, 0, 0, 1], 0).into()]))
+}
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, what).await.expect("it comes in time")
+}
+
+#[tokio::test]
+async fn the_one_that_was_used_last_is_used_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pool = pool(&listener, on_loopback());
+    let first = soon(pool.take()).await.unwrap();
+    let second = soon(pool.take()).await.unwrap();
+    let place = |link: &Link| std::ptr::from_ref(link) as usize;
+    let (one, two) = (place(&first), place(&second));
+    pool.take_back(first);
+    pool.take_back(second);
+    let again = soon(pool.take()).await.unwrap();
+    let other = soon(pool.take()).await.unwrap();
+    assert_eq!((place(&again), place(&other)), (two, one));
+}
+
+#[tokio::test]
+async fn one_that_its_peer_has_closed_is_not_given_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pool = pool(&listener, on_loopback());
+    let link = soon(pool.take()).await.unwrap();
+    let (peer, _) = listener.accept().await.unwrap();
+    pool.take_back(link);
+    assert_eq!(pool.state().idle.len(), 1);
+    drop(peer);
+    soon(async {
+        while pool.sweep() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert!(pool.take_idle().is_none());
+}
+
+#[tokio::test]
+async fn no_more_are_kept_than_may_be() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pool = pool(&listener, on_loopback());
+    let mut links = Vec::new();
+    for _ in 0..=MOST {
+        links.push(soon(pool.take()).await.unwrap());
+    }
+    let mut first = soon(listener.accept()).await.unwrap().0;
+    for link in links {
+        pool.take_back(link);
+    }
+    assert_eq!(pool.state().idle.len(), MOST);
+    let mut byte = [0];
+    assert_eq!(
+        soon(first.read(&mut byte)).await.unwrap(),
+        0,
+        "the oldest has gone"
+    );
+}
+
+#[tokio::test]
+async fn whoever_opens_one_takes_one_that_comes_free_before_and_the_new_one_is_kept() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (go, going) = mpsc::channel::<()>();
+    let (going, lookups) = (Mutex::new(going), AtomicUsize::new(0));
+    let names = Names::with(move |_| {
+        if lookups.fetch_add(1, Ordering::Relaxed) > 0 {
+            let _ = going.lock().unwrap().recv_timeout(PATIENCE);
+        }
+        Ok(vec![([127, 0, 0, 1], 0).into()])
+    });
+    let pool = pool(&listener, names);
+    let link = soon(pool.take()).await.unwrap();
+    let place = std::ptr::from_ref::<Link>(&link) as usize;
+
+    let mut waiting = Box::pin(pool.take());
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    pool.take_back(link);
+    let freed = soon(waiting).await.unwrap();
+    assert_eq!(std::ptr::from_ref::<Link>(&freed) as usize, place);
+
+    go.send(()).unwrap();
+    soon(async {
+        while pool.state().idle.is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert!(pool.state().waiting.is_empty(), "nobody waits any more");
+}
+
+#[tokio::test]
+async fn one_who_has_left_gets_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (_never, going) = mpsc::channel::<()>();
+    let (going, lookups) = (Mutex::new(going), AtomicUsize::new(0));
+    let names = Names::with(move |_| {
+        if lookups.fetch_add(1, Ordering::Relaxed) > 0 {
+            let _ = going
+                .lock()
+                .unwrap()
+                .recv_timeout(Duration::from_millis(500));
+        }
+        Ok(vec![([127, 0, 0, 1], 0).into()])
+    });
+    let pool = pool(&listener, names);
+    let link = soon(pool.take()).await.unwrap();
+    let mut leaving = Box::pin(pool.take());
+    assert!(futures_util::poll!(&mut leaving).is_pending());
+    drop(leaving);
+    pool.take_back(link);
+    assert_eq!(pool.state().idle.len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pool = pool(&listener, on_loopback());
+    drop(listener);
+    assert!(soon(pool.take()).await.is_err());
+    assert!(pool.take_idle().is_none());
+}
