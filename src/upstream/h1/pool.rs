@@ -4,16 +4,14 @@
 //! needed grow old. Whoever finds none opens one, and takes one that comes free in the meantime instead.
 
 use std::{
-    collections::VecDeque,
     io,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use http::Uri;
 use tokio::{
-    sync::oneshot,
+    sync::Notify,
     time::{Instant, sleep},
 };
 
@@ -23,8 +21,9 @@ use crate::upstream::{
     connect::{Connector, Stream},
 };
 
-/// Idle connections kept for one upstream on one core.
-const MOST: usize = 128;
+/// Idle connections kept for one upstream on one core: more than a core can keep busy. Where fewer were kept, as many callers at once
+/// would open a connection for nearly every request: their answers come in batches, and idle connections with them.
+const MOST: usize = 1024;
 
 /// How often idle connections are looked at: those that their peer has closed go, and those that are too old.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -35,15 +34,17 @@ pub(in crate::upstream) struct Pool {
     connector: Connector,
     /// Scheme, host and port.
     target: Uri,
+    /// Idle connections that are kept.
+    most: usize,
     state: Mutex<State>,
+    /// Wakes who has found none.
+    freed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// The one that was used last is the last.
     idle: Vec<Idle>,
-    /// Whoever would take one that comes free, in the order in which they came.
-    waiting: VecDeque<oneshot::Sender<Box<Link>>>,
     is_swept: bool,
 }
 
@@ -59,7 +60,9 @@ impl Pool {
         Arc::new(Self {
             connector,
             target,
+            most: MOST,
             state: Mutex::default(),
+            freed: Notify::new(),
         })
     }
 
@@ -90,26 +93,17 @@ impl Pool {
     async fn open(self: &Arc<Self>) -> io::Result<Box<Link>> {
         let mut opening = Box::pin(self.connector.open(self.target.clone()));
         loop {
-            let (sender, freed) = oneshot::channel();
-            self.wait(sender);
-            let mut freed = pin!(freed);
             tokio::select! {
                 biased;
-                stream = &mut opening => return link_over(stream?),
-                freed = &mut freed => {
-                    if let Ok(mut link) = freed && link.is_usable() {
+                () = self.freed.notified() => {
+                    if let Some(link) = self.take_idle() {
                         self.finish(opening);
                         return Ok(link);
                     }
                 }
+                stream = &mut opening => return link_over(stream?),
             }
         }
-    }
-
-    fn wait(&self, waiter: oneshot::Sender<Box<Link>>) {
-        let mut state = self.state();
-        state.waiting.retain(|waiting| !waiting.is_closed());
-        state.waiting.push_back(waiter);
     }
 
     /// Keeps a connection that was begun and is not needed any more: it is paid for.
@@ -132,13 +126,7 @@ impl Pool {
             return;
         }
         let mut state = self.state();
-        while let Some(waiter) = state.waiting.pop_front() {
-            match waiter.send(link) {
-                Ok(()) => return,
-                Err(refused) => link = refused, // it has one
-            }
-        }
-        if state.idle.len() == MOST {
+        if state.idle.len() == self.most {
             state.idle.remove(0);
         }
         let since = Instant::now();
@@ -146,6 +134,9 @@ impl Pool {
         if !std::mem::replace(&mut state.is_swept, true) {
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
+        drop(state);
+        // It stays where all find it: one handed to a waiter would be lost with a waiter that leaves just then.
+        self.freed.notify_one();
     }
 
     /// Lets go of what is of no use any more. Whether there is anything left.
