@@ -26,7 +26,7 @@ use crate::upstream::{
 const MOST: usize = 1024;
 
 /// How often idle connections are looked at: those that their peer has closed go, and those that are too old.
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// The idle connections of one upstream, and how to open more.
 #[derive(Debug)]
