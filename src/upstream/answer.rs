@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::h1::{BrokenChunks, Plain, Stream, Switched};
+use super::h1::{BrokenChunks, Interest, Plain, Stream, Switched};
 
 /// Why a body ended before its end. The text may quote what came over the wire, and is for the log.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,10 @@ pub struct AnswerBody(Kind);
 #[derive(Debug)]
 enum Kind {
     /// Its connection is a task of its own: HTTP/2, a long upload.
-    Apart(Incoming),
+    Apart {
+        incoming: Incoming,
+        _interest: Option<Interest>,
+    },
     /// It moves its connection on.
     Plain(Plain),
     /// It is read from its connection without hyper.
@@ -43,8 +46,11 @@ enum Kind {
 }
 
 impl AnswerBody {
-    pub(super) fn apart(incoming: Incoming) -> Self {
-        Self(Kind::Apart(incoming))
+    pub(super) fn apart(incoming: Incoming, interest: Option<Interest>) -> Self {
+        Self(Kind::Apart {
+            incoming,
+            _interest: interest,
+        })
     }
 
     pub(super) fn plain(plain: Plain) -> Self {
@@ -78,7 +84,7 @@ impl Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
         match &mut self.get_mut().0 {
-            Kind::Apart(incoming) => Pin::new(incoming)
+            Kind::Apart { incoming, .. } => Pin::new(incoming)
                 .poll_frame(cx)
                 .map(|next| next.map(|frame| frame.map_err(ReadError::Hyper))),
             Kind::Plain(plain) => plain.poll_frame(cx),
@@ -89,7 +95,7 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Apart(incoming) => incoming.is_end_stream(),
+            Kind::Apart { incoming, .. } => incoming.is_end_stream(),
             Kind::Plain(plain) => plain.incoming().is_end_stream(),
             Kind::Stream(stream) => stream.is_over(),
             Kind::Switched(_) => true,
@@ -98,7 +104,7 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Apart(incoming) => incoming.size_hint(),
+            Kind::Apart { incoming, .. } => incoming.size_hint(),
             Kind::Plain(plain) => plain.incoming().size_hint(),
             Kind::Stream(_) => SizeHint::default(),
             Kind::Switched(_) => SizeHint::with_exact(0),

@@ -24,6 +24,7 @@ pub use tls::trust;
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
@@ -57,6 +58,8 @@ pub struct Upstream {
     pub scheme: Scheme,
     /// Host and port.
     pub authority: Authority,
+    /// A number for scheme, host and port, so that they need not be compared for each request.
+    place: u64,
     /// Put before every target; empty or `/…` without a slash at its end.
     pub path_prefix: Arc<str>,
     /// What `Host` says to it.
@@ -94,12 +97,15 @@ impl Upstream {
         via: bool,
     ) -> Self {
         let authority = config.base_url.authority.clone();
+        let mut place = DefaultHasher::new();
+        (&config.base_url.scheme, &authority).hash(&mut place);
         let host = HeaderValue::from_str(authority.as_str())
             .unwrap_or_else(|_| HeaderValue::from_static(""));
         Self {
             number,
             name: config.name.as_str().into(),
             scheme: config.base_url.scheme.clone(),
+            place: place.finish(),
             path_prefix: config.base_url.path_prefix.trim_end_matches('/').into(),
             host,
             authority,
@@ -136,6 +142,7 @@ impl Upstream {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 struct Door {
     upstream: usize,
+    place: u64,
     http2: bool,
     connect: Duration,
 }
@@ -144,6 +151,7 @@ impl Door {
     fn of(upstream: &Upstream, http2: bool) -> Self {
         Self {
             upstream: upstream.number,
+            place: upstream.place,
             http2,
             connect: upstream.timeouts.connect,
         }
@@ -155,20 +163,6 @@ impl Door {
 enum Client {
     H1(Arc<h1::Pool>),
     H2(Arc<h2::Client>),
-}
-
-impl Client {
-    /// Whether its connections lead where `upstream` is now.
-    fn leads_to(&self, upstream: &Upstream) -> bool {
-        match self {
-            Self::H1(pool) => {
-                let target = pool.target();
-                target.authority() == Some(&upstream.authority)
-                    && target.scheme() == Some(&upstream.scheme)
-            }
-            Self::H2(_) => true, // it goes by the target of each request
-        }
-    }
 }
 
 /// The connections of one worker to all upstreams. Must be made and used inside that worker's runtime.
@@ -206,10 +200,7 @@ impl Connections {
     fn client(&self, upstream: &Upstream, http2: bool) -> Client {
         let door = Door::of(upstream, http2);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients
-            .get(&door)
-            .filter(|client| client.leads_to(upstream))
-        {
+        if let Some(client) = clients.get(&door) {
             return client.clone();
         }
         // Something changed, so others may have gone. Requests under old rules hold what they use.
@@ -258,7 +249,7 @@ impl tower::Service<Attempt> for Pool {
                 Client::H1(pool) => h1::send(&pool, request, apart).await,
                 Client::H2(client) => {
                     let response = unambiguous(client.send(request).await?)?;
-                    Ok(response.map(AnswerBody::apart))
+                    Ok(response.map(|incoming| AnswerBody::apart(incoming, None)))
                 }
             };
             answered.map(as_http11)

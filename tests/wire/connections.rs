@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::harness::{
-    Filled, Origin, OriginConnection, Recipe, Request, Tank, Tongue, chunked, soon,
+    Filled, Origin, OriginConnection, Recipe, Request, Tank, Tongue, chunked, soon, until,
 };
 
 /// A stream in full, its head first, in the framing of an upstream.
@@ -139,6 +139,10 @@ async fn a_connection_that_is_to_close_carries_nothing_more() {
         (Tongue::Chat.plain(), plain("connection: close\r\n")),
         (
             Tongue::Chat.plain(),
+            b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
+        ),
+        (
+            Tongue::Chat.plain(),
             b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
         ),
     ] {
@@ -191,4 +195,27 @@ async fn an_answer_that_nobody_reads_to_its_end_frees_its_connection_if_it_is_sh
     let request = Tongue::Chat.plain();
     let (answer, ()) = tokio::join!(tank.call(&request), played);
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn an_upload_that_its_peer_takes_no_more_of_after_its_answer_is_let_go() {
+    let origin = Origin::start().await;
+    let tank =
+        Recipe::over(&origin.url()).start_with("replay: { per_request: 32MiB, total: 64MiB }");
+    let upload = Request::post("/v1/files", "x".repeat(24 << 20));
+    let played = async {
+        let mut upstream = origin.accept().await;
+        upstream.wire.head().await.expect("a request");
+        upstream
+            .send("HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\n{}")
+            .await;
+        upstream
+    };
+    let (answer, upstream) = tokio::join!(tank.call(&upload), played);
+    assert_eq!(answer.status, 413);
+    until("what it holds is given back", || {
+        tank.proxy.budget().used() == 0
+    })
+    .await;
+    drop(upstream);
 }

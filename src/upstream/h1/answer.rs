@@ -36,15 +36,15 @@ pub(super) fn body_of(
     home: &Arc<Pool>,
 ) -> Response<AnswerBody> {
     let Some(link) = link else {
-        return response.map(AnswerBody::apart);
+        return response.map(|incoming| AnswerBody::apart(incoming, None));
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return response.map(|_| AnswerBody::switched(Switched::new(link.into_socket())));
     }
     if !link.valve.is_flushed() {
         // Answered early: the rest of the request must not wait for whoever reads the answer.
-        link.drive_apart();
-        return response.map(AnswerBody::apart);
+        let interest = link.drive_apart();
+        return response.map(|incoming| AnswerBody::apart(incoming, Some(interest)));
     }
     if is_stream(&response) {
         let is_kept = !says_close(response.headers());
@@ -57,7 +57,8 @@ pub(super) fn body_of(
         return Response::from_parts(head, AnswerBody::stream(body));
     }
     link.valve.open();
-    let home = home.clone();
+    // hyper would go on in HTTP/1.0 with a peer that has answered in it, and knows no chunks there.
+    let home = (response.version() != Version::HTTP_10).then(|| home.clone());
     response.map(|incoming| {
         let mut body = Plain {
             incoming,
@@ -92,7 +93,8 @@ pub(in crate::upstream) struct Plain {
     incoming: Incoming,
     /// Until the body or the connection is over.
     link: Option<Box<Link>>,
-    home: Arc<Pool>,
+    /// Where the connection goes to, if it may be used again.
+    home: Option<Arc<Pool>>,
 }
 
 impl Plain {
@@ -132,9 +134,9 @@ impl Plain {
     }
 
     fn give_back(&mut self) {
-        if let Some(link) = self.link.take() {
+        if let (Some(link), Some(home)) = (self.link.take(), self.home.take()) {
             link.valve.expect_head();
-            self.home.take_back(link);
+            home.take_back(link);
         }
     }
 
@@ -206,7 +208,7 @@ impl Stream {
     fn give_back(&mut self) {
         let (socket, home) = (self.socket.take(), self.home.take());
         if let (Some(socket), Some(home)) = (socket, home)
-            && let Some(link) = Link::over(socket, true)
+            && let Some(link) = Link::over(socket)
         {
             home.take_back(link);
         }

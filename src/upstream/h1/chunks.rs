@@ -107,7 +107,7 @@ impl Chunks {
                     }
                     self.trailers.extend_from_slice(&line);
                     self.trailers.extend_from_slice(b"\r\n");
-                    if self.trailers.len() > MOST_TRAILERS {
+                    if self.trailers.len() >= MOST_TRAILERS {
                         return Err(BrokenChunks("too many trailers"));
                     }
                 }
@@ -132,7 +132,7 @@ impl Chunks {
             None => {}
             Some(b';') => {
                 self.extensions += rest.len() - padding - 1;
-                if self.extensions > MOST_EXTENSIONS {
+                if self.extensions >= MOST_EXTENSIONS {
                     return Err(BrokenChunks("too much behind the sizes of chunks"));
                 }
             }

@@ -18,6 +18,7 @@ use tokio::task::unconstrained;
 
 use super::{
     super::{MAX_HEAD, SendError},
+    apart::{self, Interest},
     socket::{Socket, Valve},
 };
 use crate::body::Body;
@@ -28,14 +29,14 @@ pub(super) struct Link {
     sender: SendRequest<Body>,
     connection: Connection<Box<Socket>, Body>,
     pub(super) valve: Arc<Valve>,
-    /// It has carried an answer: that it fails now says nothing of the server, which most often has just closed
+    /// It has waited for this request: that it fails now says nothing of the server, which most often has just closed
     /// it for idleness.
-    has_served: bool,
+    has_waited: bool,
 }
 
 impl Link {
     /// Over a socket on which nothing has been said, or all of it.
-    pub(super) fn over(socket: Box<Socket>, has_served: bool) -> Option<Box<Self>> {
+    pub(super) fn over(socket: Box<Socket>) -> Option<Box<Self>> {
         let valve = socket.valve().clone();
         valve.expect_head();
         let (sender, connection) = http1::Builder::new()
@@ -48,14 +49,21 @@ impl Link {
             sender,
             connection,
             valve,
-            has_served,
+            has_waited: false,
         }))
     }
 
     /// Whether it can take a request: nothing is under way on it, and its peer has not closed it or spoken unasked.
     pub(super) fn is_usable(&mut self) -> bool {
-        let mut unheard = Context::from_waker(Waker::noop());
-        self.poll(&mut unheard).is_pending() && self.sender.is_ready()
+        // Not held up by the budget of the task that asks: what it could not look at would pass for usable.
+        let looked = unconstrained(poll_fn(|cx| self.poll(cx))).now_or_never();
+        looked.is_none() && self.sender.is_ready()
+    }
+
+    /// Notes that it has waited for whoever takes it now.
+    pub(super) fn after_waiting(mut self: Box<Self>) -> Box<Self> {
+        self.has_waited = true;
+        self
     }
 
     /// Moves on what is under way. Ready when the connection is over, and not to be asked again.
@@ -85,12 +93,21 @@ impl Link {
         .await;
         match answered {
             Some(Ok(response)) => {
-                self.has_served = true;
                 let goes_on = !is_over || response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 Ok((response, goes_on.then_some(self)))
             }
-            Some(Err(error)) => Err(SendError::exchanging(&error, self.has_served)),
-            None => Err(SendError::lost(self.has_served)),
+            Some(Err(error)) => Err(SendError::exchanging(&error, self.has_waited)),
+            None => {
+                // With the connection goes the request, if it was never taken up.
+                let has_waited = self.has_waited;
+                drop(self);
+                match answer.now_or_never() {
+                    Some(Err(error)) if error.is_canceled() => {
+                        Err(SendError::exchanging(&error, has_waited))
+                    }
+                    _ => Err(SendError::lost(has_waited)),
+                }
+            }
         }
     }
 
@@ -99,19 +116,21 @@ impl Link {
     pub(super) async fn send_apart(
         mut self: Box<Self>,
         request: Request<Body>,
-    ) -> Result<Response<Incoming>, SendError> {
-        let (has_served, valve) = (self.has_served, self.valve.clone());
+    ) -> Result<(Response<Incoming>, Interest), SendError> {
+        let (has_waited, valve) = (self.has_waited, self.valve.clone());
         let answer = self.sender.send_request(request);
-        tokio::spawn(self.connection);
+        let interest = apart::drive(self.connection);
         let answered = answer.await;
         valve.open_and_wake();
-        answered.map_err(|error| SendError::exchanging(&error, has_served))
+        let response = answered.map_err(|error| SendError::exchanging(&error, has_waited))?;
+        Ok((response, interest))
     }
 
     /// Goes on in a task of its own.
-    pub(super) fn drive_apart(self) {
-        tokio::spawn(self.connection);
+    pub(super) fn drive_apart(self) -> Interest {
+        let interest = apart::drive(self.connection);
         self.valve.open_and_wake();
+        interest
     }
 
     /// The socket. hyper has read nothing of what comes after the head.

@@ -4,6 +4,7 @@
 //! (decision 18).
 
 mod answer;
+mod apart;
 mod chunks;
 mod heads;
 mod link;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use http::{Request, Response, Uri, uri};
 
 pub(super) use answer::{Plain, Stream};
+pub(super) use apart::Interest;
 pub use chunks::BrokenChunks;
 pub(super) use heads::TooManyInterim;
 pub(super) use pool::Pool;
@@ -35,8 +37,9 @@ pub(super) async fn send(
     let link = pool.take().await;
     let link = link.map_err(|error| SendError::connecting(&error))?;
     if apart {
-        let response = unambiguous(link.send_apart(request).await?)?;
-        return Ok(response.map(AnswerBody::apart));
+        let (response, interest) = link.send_apart(request).await?;
+        let response = unambiguous(response)?;
+        return Ok(response.map(|incoming| AnswerBody::apart(incoming, Some(interest))));
     }
     let (response, link) = link.send(request).await?;
     Ok(answer::body_of(unambiguous(response)?, link, pool))

@@ -66,11 +66,6 @@ impl Pool {
         })
     }
 
-    /// Scheme, host and port that its connections lead to.
-    pub(in crate::upstream) fn target(&self) -> &Uri {
-        &self.target
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,6 +82,7 @@ impl Pool {
         let mut state = self.state();
         std::iter::from_fn(|| state.idle.pop())
             .find_map(|mut idle| (idle.is_young() && idle.link.is_usable()).then_some(idle.link))
+            .map(Link::after_waiting)
     }
 
     /// Opens a connection. If another comes free before, that one is used, and the new one kept.
@@ -157,7 +153,7 @@ impl Idle {
 }
 
 fn link_over(stream: Stream) -> io::Result<Box<Link>> {
-    let link = Link::over(Box::new(Socket::new(stream)), false);
+    let link = Link::over(Box::new(Socket::new(stream)));
     link.ok_or_else(|| io::Error::other("hyper did not take a new connection"))
 }
 

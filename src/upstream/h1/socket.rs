@@ -62,17 +62,19 @@ pub(super) struct Valve {
 impl Valve {
     /// The next thing to come is a head.
     pub(super) fn expect_head(&self) {
+        self.driver.take(); // or it would outlive its request here
         self.reads.store(Reads::Head as u8, Ordering::Release);
     }
 
     /// hyper reads the body, too; whoever calls this drives the connection.
     pub(super) fn open(&self) {
+        self.driver.take(); // it needs no waking
         self.reads.store(Reads::All as u8, Ordering::Release);
     }
 
     /// The same where the connection is driven by a task of its own.
     pub(super) fn open_and_wake(&self) {
-        self.open();
+        self.reads.store(Reads::All as u8, Ordering::Release);
         self.driver.wake();
     }
 
@@ -188,13 +190,13 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
-    fn written(
+    /// What came of writing, unless the peer has hung up and is still heard out.
+    fn written<T>(
         &mut self,
-        written: Poll<io::Result<usize>>,
+        written: Poll<io::Result<T>>,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<T>> {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
-        self.valve.is_flushed.store(false, Ordering::Release);
         match written {
             Poll::Ready(Err(error)) if matches!(error.kind(), BrokenPipe | ConnectionReset) => {
                 let time = self.hung_up.get_or_insert_with(|| {
@@ -229,6 +231,7 @@ impl Read for Socket {
             return Pin::new(this.stream.inner_mut()).poll_read(cx, buf);
         }
         this.give(this.ahead.len(), &mut buf);
+        this.rest();
         Poll::Ready(Ok(()))
     }
 }
@@ -239,6 +242,7 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.valve.is_flushed.store(false, Ordering::Release);
         let written = Pin::new(self.stream.inner_mut()).poll_write(cx, buf);
         self.written(written, cx)
     }
@@ -248,6 +252,7 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.valve.is_flushed.store(false, Ordering::Release);
         let written = Pin::new(self.stream.inner_mut()).poll_write_vectored(cx, bufs);
         self.written(written, cx)
     }
@@ -257,7 +262,9 @@ impl Write for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(self.stream.inner_mut()).poll_flush(cx))?;
+        let flushed = Pin::new(self.stream.inner_mut()).poll_flush(cx);
+        // Under TLS what was written may fail only here.
+        ready!(self.written(flushed, cx))?;
         self.valve.is_flushed.store(true, Ordering::Release);
         Poll::Ready(Ok(()))
     }

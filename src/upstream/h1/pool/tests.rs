@@ -1,3 +1,4 @@
+use std::future::poll_fn;
 use std::sync::{
     Mutex,
     atomic::{AtomicUsize, Ordering},
@@ -67,6 +68,28 @@ async fn one_that_its_peer_has_closed_is_not_given_out() {
         }
     })
     .await;
+    assert!(pool.take_idle().is_none());
+}
+
+/// tokio lets a task do only so much at once: beyond that nothing is ready for it, also no end of a connection.
+#[tokio::test]
+async fn however_many_have_been_closed_none_of_them_is_given_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pool = pool(&listener, on_loopback());
+    let (mut links, mut peers) = (Vec::new(), Vec::new());
+    for _ in 0..300 {
+        links.push(soon(pool.take()).await.unwrap());
+        peers.push(soon(listener.accept()).await.unwrap());
+    }
+    for link in links {
+        pool.take_back(link);
+    }
+    let last = pool.state().idle.len();
+    assert_eq!(last, 300);
+    drop(peers);
+    // All of their ends are there when the latest is.
+    let mut newest = pool.take_idle().unwrap();
+    soon(poll_fn(|cx| newest.poll(cx))).await;
     assert!(pool.take_idle().is_none());
 }
 
