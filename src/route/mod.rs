@@ -1,8 +1,12 @@
 //! Which upstream a request goes to, and under which policies.
 
+mod index;
+
 use std::sync::Arc;
 
 use http::HeaderMap;
+
+use index::RouteIndex;
 
 use crate::{
     config::{self, Environment},
@@ -94,7 +98,8 @@ impl Route {
 /// All routes, in the configuration's order.
 #[derive(Clone, Debug)]
 pub struct Routes {
-    routes: Arc<[Arc<Route>]>,
+    in_order: Arc<[Arc<Route>]>,
+    index: Arc<RouteIndex>,
     limiters: Limiters,
 }
 
@@ -155,25 +160,29 @@ impl Routes {
                 policy: policy.clone(),
             })))
         };
-        let routes = config
+        let in_order = config
             .routes
             .iter()
             .map(&mut route)
             .filter_map(Result::transpose)
-            .collect::<Result<_, RouteError>>()?;
-        Ok(Self { routes, limiters })
+            .collect::<Result<Arc<[Arc<Route>]>, RouteError>>()?;
+        let matches = in_order.iter().map(|route| &route.policy.match_);
+        Ok(Self {
+            index: Arc::new(RouteIndex::new(matches)),
+            in_order,
+            limiters,
+        })
     }
 
     /// The first route that takes the request.
     #[must_use]
     pub fn find(&self, path: &str, headers: &HeaderMap) -> Option<&Arc<Route>> {
-        self.all()
-            .find(|route| route.policy.match_.takes(path, headers))
+        self.in_order.get(self.index.find(path, headers)?)
     }
 
     /// All of them, in order.
     pub fn all(&self) -> std::slice::Iter<'_, Arc<Route>> {
-        self.routes.iter()
+        self.in_order.iter()
     }
 
     /// Users that the limiters remember now.
