@@ -1,11 +1,16 @@
-//! The properties of the fuzz targets, on inputs made of what streams are made of: on stable, for a bounded time.
+//! The properties of the fuzz targets, on inputs made of what streams are made of: for a bounded number of them.
 //!
-//! `SURGETANK_FUZZ_CASES=100000` runs longer.
+//! `SURGETANK_FUZZ_CASES=100000` runs longer. What is private to surgetank is held to its properties by its unit tests.
 
-#[path = "../../fuzz/properties.rs"]
-mod properties;
+#[path = "../../fuzz/properties/cut.rs"]
+mod cut;
+#[path = "../../fuzz/properties/dialects.rs"]
+mod dialects;
+#[path = "../../fuzz/properties/framer.rs"]
+mod framer;
 
 use proptest::{prelude::*, test_runner::Config};
+use surgetank::stream::sse;
 
 /// Pieces of all dialects' streams, whole and damaged; hostile bytes; line ends of all kinds.
 const PARTS: &[&str] = &[
@@ -78,12 +83,12 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn frames_do_not_depend_on_the_pieces(stream in input(), sizes in proptest::collection::vec(any::<u8>(), 0..8)) {
-        properties::framer(&stream, &sizes);
+    fn frames_are_what_stands_there_whatever_the_pieces(stream in input(), sizes in proptest::collection::vec(any::<u8>(), 0..8)) {
+        framer::holds(&cut::pieces(&stream, &sizes));
     }
 
     #[test]
     fn no_reader_fails_on_any_input(input in input()) {
-        properties::dialects(&input);
+        dialects::hold(&input);
     }
 }

@@ -6,16 +6,16 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memchr;
 
 /// Bytes of extensions in one body. Nobody has a use for them, and each costs an attacker nothing.
-const MOST_EXTENSIONS: usize = 16 * 1024;
+pub(super) const MOST_EXTENSIONS: usize = 16 * 1024;
 
 /// Bytes of all trailers.
-const MOST_TRAILERS: usize = 16 * 1024;
+pub(super) const MOST_TRAILERS: usize = 16 * 1024;
 
 /// Trailers.
-const MOST_FIELDS: usize = 100;
+pub(super) const MOST_FIELDS: usize = 100;
 
 /// A line that is longer than this is none.
-const MOST_LINE: usize = 17 * 1024;
+pub(super) const MOST_LINE: usize = 17 * 1024;
 
 /// What a body in chunks gives.
 #[derive(Debug, PartialEq, Eq)]
@@ -173,12 +173,13 @@ impl Chunks {
 
 /// The next line without its CRLF, once it is there.
 fn take_line(bytes: &mut BytesMut) -> Result<Option<BytesMut>, BrokenChunks> {
-    let Some(end) = memchr(b'\n', bytes) else {
-        return if bytes.len() > MOST_LINE {
-            Err(BrokenChunks("a line beyond all bounds"))
-        } else {
-            Ok(None)
-        };
+    let end = memchr(b'\n', bytes);
+    // Also when the end has come with the rest: what is refused must not depend on how it is cut.
+    if end.unwrap_or(bytes.len()) > MOST_LINE {
+        return Err(BrokenChunks("a line beyond all bounds"));
+    }
+    let Some(end) = end else {
+        return Ok(None);
     };
     let mut line = bytes.split_to(end + 1);
     match memchr(b'\r', &line) {
