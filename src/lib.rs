@@ -53,6 +53,7 @@ pub mod deadline;
 pub mod dialect;
 pub mod fallback;
 pub mod framing;
+pub mod headers;
 pub mod identity;
 pub mod lab;
 pub mod lane;

@@ -35,9 +35,9 @@ use crate::{
         self, Ending, Meaning,
         continuation::{Seen, Thread},
     },
+    headers::is_of_type,
     retry::triage::Class,
     stream::{
-        inspect,
         keepalive::{comment, sign_of_life},
         relay::{TRUNCATED, error_frame},
         sse::{Event, FrameKind, Framer},
@@ -180,7 +180,7 @@ impl AnswersLayer {
 /// Whether it is a stream whose events can be read here.
 fn is_plain_stream(response: &Response<Body>) -> bool {
     response.status() == StatusCode::OK
-        && inspect::is(response.headers(), "text/event-stream")
+        && is_of_type(response.headers(), "text/event-stream")
         && !response.headers().contains_key(header::CONTENT_ENCODING)
 }
 

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, io::Read as _, time::Duration};
 
 use bytes::Bytes;
 use flate2::read::{GzDecoder, ZlibDecoder};
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use http_body_util::BodyExt as _;
 
 use super::coding::Coding;
@@ -58,17 +58,6 @@ pub(super) async fn read_error(headers: &HeaderMap, body: &mut AnswerBody) -> In
     }
 }
 
-/// Whether a message says that it is of this media type.
-pub(crate) fn is(headers: &HeaderMap, media_type: &str) -> bool {
-    let value = headers
-        .get(header::CONTENT_TYPE)
-        .map(http::HeaderValue::as_bytes)
-        .unwrap_or_default();
-    value
-        .get(..media_type.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(media_type.as_bytes()))
-}
-
 /// The body in clear text. SDKs ask for gzip and deflate, so vendors send their errors in them.
 pub(super) fn plain(headers: &HeaderMap, body: Vec<u8>) -> Option<Vec<u8>> {
     let mut clear = Vec::new();
@@ -93,6 +82,8 @@ pub(super) fn plain(headers: &HeaderMap, body: Vec<u8>) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+
+    use http::header;
 
     use super::*;
 

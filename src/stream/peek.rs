@@ -33,6 +33,7 @@ use crate::{
     budget::{Budget, Reservation},
     call::{Attempt, Call},
     dialect::{Endpoint, ErrorKind, ErrorSignal},
+    headers::is_of_type,
     retry::{
         hints,
         triage::{Class, Outcome, Signal, Transport, triage},
@@ -282,7 +283,7 @@ impl Judging<'_> {
     fn should_be_peeked(&self, parts: &Parts) -> bool {
         !matches!(self.call.dialect.endpoint(), Endpoint::Other)
             && self.call.method != http::Method::HEAD
-            && inspect::is(&parts.headers, "text/event-stream")
+            && is_of_type(&parts.headers, "text/event-stream")
     }
 
     async fn error_status(&self, parts: Parts, mut body: AnswerBody) -> Attempted {

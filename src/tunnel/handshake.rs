@@ -9,6 +9,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 
+use crate::headers::has_token;
+
 /// Appended to the key before it is hashed (RFC 6455 §1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -50,12 +52,8 @@ pub fn put(headers: &mut HeaderMap) {
 
 fn names_websocket(headers: &HeaderMap) -> bool {
     let upgrade = only(headers, &header::UPGRADE);
-    let connection = headers.get_all(header::CONNECTION).iter();
     upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
-        && connection
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+        && has_token(headers, &header::CONNECTION, "upgrade")
 }
 
 /// The value of a field that stands exactly once.

@@ -18,6 +18,7 @@ use crate::{
     body::{self, Body},
     call::{Attempt, Call},
     dialect::{self, Ask, Vendor},
+    headers::has_token,
     payload::Payload,
     tunnel::handshake,
 };
@@ -176,7 +177,7 @@ fn request_headers(
     if call.version == Version::HTTP_2 && !speaks_http2(call, upstream) {
         join_crumbs(&mut headers);
     }
-    if asks_for_trailers(asked) {
+    if has_token(asked, &header::TE, "trailers") {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     if own_credential {
@@ -261,16 +262,6 @@ pub(crate) fn is_credential(name: &HeaderName) -> bool {
         name.as_str(),
         "authorization" | X_API_KEY | API_KEY | "x-goog-api-key"
     )
-}
-
-fn asks_for_trailers(headers: &HeaderMap) -> bool {
-    let tokens = |value: &HeaderValue| {
-        value.to_str().is_ok_and(|text| {
-            text.split(',')
-                .any(|token| token.trim().eq_ignore_ascii_case("trailers"))
-        })
-    };
-    headers.get_all(header::TE).iter().any(tokens)
 }
 
 /// The fields that `Connection` declares to be of this connection only.
@@ -360,12 +351,6 @@ mod tests {
         let mut one = map(&[("content-length", "5"), ("date", "today")]);
         clean_response(&mut one);
         assert_eq!(one.len(), 2);
-    }
-
-    #[test]
-    fn trailers_are_asked_for_in_any_list() {
-        assert!(asks_for_trailers(&map(&[("te", "gzip, Trailers")])));
-        assert!(!asks_for_trailers(&map(&[("te", "gzip")])));
     }
 
     #[test]

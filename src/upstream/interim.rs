@@ -8,8 +8,7 @@ use std::sync::{
 use http::Request;
 use tokio::sync::Notify;
 
-/// The most of them that one answer may have before it.
-const MOST: u32 = 100;
+use super::h1::MOST_INTERIM;
 
 /// Those that have come before one answer.
 #[derive(Debug, Default)]
@@ -28,14 +27,14 @@ impl Interim {
     }
 
     fn one(&self) {
-        if self.count.fetch_add(1, Ordering::Relaxed) == MOST {
+        if self.count.fetch_add(1, Ordering::Relaxed) == MOST_INTERIM {
             self.too_many.notify_one();
         }
     }
 
     /// Whether there were too many of them.
     pub(super) fn is_flood(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > MOST
+        self.count.load(Ordering::Relaxed) > MOST_INTERIM
     }
 
     /// Waits until there are too many of them.
@@ -54,7 +53,7 @@ mod tests {
     async fn a_hundred_are_borne() {
         let interim = Interim::default();
         let mut flood = Box::pin(interim.flood());
-        for _ in 0..MOST {
+        for _ in 0..MOST_INTERIM {
             interim.one();
             assert!(poll!(&mut flood).is_pending() && !interim.is_flood());
         }

@@ -13,6 +13,7 @@ use crate::{
     call::Call,
     dialect::errors::{self, ErrorSpec},
     fallback::Finished,
+    headers::is_of_type,
     rescue::{Stop, fields_of, told},
     stream::{
         coding::{Coding, Decoder},
@@ -90,7 +91,7 @@ fn continues(form: Form, response: &Response<Body>) -> Option<Decoder> {
     let headers = response.headers();
     // A queued request's is as good an answer as its reply would be.
     let is_answer = matches!(response.status(), StatusCode::OK | StatusCode::ACCEPTED);
-    let is_of_form = is_answer && inspect::is(headers, kind);
+    let is_of_form = is_answer && is_of_type(headers, kind);
     let coding = Coding::of(headers).filter(|_| is_of_form);
     coding.map(Decoder::new)
 }

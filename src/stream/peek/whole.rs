@@ -13,8 +13,9 @@ use crate::{
     body,
     config::OnTruncated,
     dialect::{Endpoint, Reading},
+    headers::is_of_type,
     retry::triage::Transport,
-    stream::{inspect, skim::Skim},
+    stream::skim::Skim,
     upstream::AnswerBody,
 };
 
@@ -36,7 +37,7 @@ impl Judging<'_> {
         !matches!(self.call.dialect.endpoint(), Endpoint::Other)
             && self.call.method == http::Method::POST
             && parts.status == StatusCode::OK
-            && inspect::is(&parts.headers, "application/json")
+            && is_of_type(&parts.headers, "application/json")
     }
 
     /// Reads what a plain answer tells of itself, where it is one that does.

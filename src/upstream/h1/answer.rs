@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use http::{Response, StatusCode, Version, header};
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 
@@ -20,7 +20,7 @@ use super::{
     switched::Switched,
 };
 use crate::{
-    stream::inspect,
+    headers::{has_token, is_of_type},
     upstream::answer::{AnswerBody, ReadError},
 };
 
@@ -47,7 +47,7 @@ pub(super) fn body_of(
         return response.map(|incoming| AnswerBody::apart(incoming, Some(interest)));
     }
     if is_stream(&response) {
-        let is_kept = !says_close(response.headers());
+        let is_kept = !has_token(response.headers(), &header::CONNECTION, "close");
         let (head, _) = response.into_parts(); // nothing of the body has been read
         let body = Stream {
             socket: Some(link.into_socket()),
@@ -76,15 +76,7 @@ fn is_stream(response: &Response<Incoming>) -> bool {
     !response.body().is_end_stream()
         && response.version() == Version::HTTP_11
         && response.headers().contains_key(header::TRANSFER_ENCODING)
-        && inspect::is(response.headers(), "text/event-stream")
-}
-
-fn says_close(headers: &HeaderMap) -> bool {
-    let is_close = |value: &HeaderValue| {
-        let mut tokens = value.as_bytes().split(|byte| *byte == b',');
-        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
-    };
-    headers.get_all(header::CONNECTION).iter().any(is_close)
+        && is_of_type(response.headers(), "text/event-stream")
 }
 
 /// A body that hyper reads.

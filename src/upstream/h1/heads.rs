@@ -6,7 +6,7 @@
 use memchr::memchr_iter;
 
 /// The most answers before the answer (1xx, RFC 9110 §15.2) that are passed over.
-pub(super) const MOST_INTERIM: u32 = 100;
+pub(in crate::upstream) const MOST_INTERIM: u32 = 100;
 
 /// `HTTP/1.1 200`
 const STATUS: usize = 12;

@@ -19,7 +19,7 @@ use http::{Request, Response, Uri, uri};
 pub(super) use answer::{Plain, Stream};
 pub(super) use apart::Interest;
 pub use chunks::BrokenChunks;
-pub(super) use heads::TooManyInterim;
+pub(super) use heads::{MOST_INTERIM, TooManyInterim};
 pub(super) use pool::Pool;
 pub use switched::Switched;
 

@@ -21,8 +21,8 @@ use crate::upstream::{
     connect::{Connector, Stream},
 };
 
-/// Idle connections kept for one upstream on one core: more than a core can keep busy. Where fewer were kept, more callers at once would
-/// open connections all the time: their answers come in batches, and idle connections with them.
+/// Idle connections kept for one upstream on one core: more than a core can keep busy. Where fewer were kept, more
+/// callers at once would open connections all the time: their answers come in batches, and idle connections with them.
 const MOST: usize = 1024;
 
 /// How often idle connections are looked at: those that their peer has closed go, and those that are too old.
