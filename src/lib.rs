@@ -74,3 +74,4 @@ pub mod stream;
 pub mod telemetry;
 pub mod tunnel;
 pub mod upstream;
+mod wake;

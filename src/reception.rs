@@ -6,6 +6,7 @@
 mod wishes;
 
 use std::{
+    future::ready,
     net::IpAddr,
     sync::Arc,
     task::{Context, Poll},
@@ -91,12 +92,16 @@ where
         }
         let understood = inbound.understood.clone();
         // Only the body is waited for. The head is looked at here, so that the future does not hold the whole message.
-        let begun = with.begin(inbound);
+        let (begun, body) = match with.begin(inbound) {
+            Ok(begun) => begun,
+            Err(stop) => return Box::pin(ready(Err(stop))),
+        };
         Box::pin(async move {
-            let (begun, body) = begun?;
-            let payload = with
-                .held(body, begun.treatment.hold_at_most, begun.body_by())
-                .await?;
+            let (at_most, by) = (begun.treatment.hold_at_most, begun.body_by());
+            let payload = Payload::read(body, at_most, &with.budget, by).await?;
+            if !payload.is_replayable() {
+                with.metrics.unprotected.inc();
+            }
             let call = Arc::new(with.understood(begun, payload));
             // Set once, here: the report has one request.
             let _ = understood.set(call.clone());
@@ -197,15 +202,6 @@ impl ReceptionLayer {
     /// Whose a request is, where it could be queued.
     fn owner(&self, headers: &HeaderMap, callers: Option<&Tokens>) -> Option<Owner> {
         self.queue.as_ref().map(|_| Owner::of(headers, callers))
-    }
-
-    /// The body as far as it can be held.
-    async fn held(&self, body: Incoming, at_most: usize, by: Instant) -> Result<Payload, Stop> {
-        let payload = Payload::read(body, at_most, &self.budget, by).await?;
-        if !payload.is_replayable() {
-            self.metrics.unprotected.inc();
-        }
-        Ok(payload)
     }
 
     /// Understands a request's head.

@@ -10,7 +10,7 @@ use std::{
     convert::Infallible,
     future::{poll_fn, ready},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
@@ -34,6 +34,7 @@ use crate::{
     server::{EndBy, Lifecycle},
     stacked::Stacked,
     telemetry::{Metrics, Observed, Outcome, Report, Telling, TraceParent, Traces},
+    wake::WhenWoken,
 };
 
 pub(crate) use fields::fields_of;
@@ -84,9 +85,14 @@ where
     }
 
     fn call(&mut self, arrival: Arrival) -> Self::Future {
-        let (with, answering) = (self.0.clone(), Answering::begin(&self.0, arrival));
-        let Answering { report, run } = answering;
-        Box::pin(async move { Ok(report.answer(run, &with).await) })
+        let with = self.0.clone();
+        let Answering { report, run } = Answering::begin(&with, arrival);
+        // Nothing but this is kept while the stack runs: what an async function is called with it keeps twice.
+        Box::pin(async move {
+            let mut run = pin!(run);
+            let ended = poll_fn(|cx| until_the_end(run.as_mut(), &with, report.id, cx)).await;
+            Ok(report.answer(ended))
+        })
     }
 }
 
@@ -104,7 +110,7 @@ struct Reported {
     is_head: bool,
 }
 
-type Run<F> = Either<F, std::future::Ready<Result<Finished, Stop>>>;
+type Run<F> = WhenWoken<Either<F, BoxFuture<'static, Result<Finished, Stop>>>>;
 
 impl<F: Future<Output = Result<Finished, Stop>>> Answering<Run<F>> {
     /// The message is moved once, into the stack below: a future of ours that kept it would be as large.
@@ -147,7 +153,7 @@ impl<F: Future<Output = Result<Finished, Stop>>> Answering<Run<F>> {
         let mut below = with.below();
         let run = match catch_unwind(AssertUnwindSafe(move || below.call(inbound))) {
             Ok(run) => Either::Left(run),
-            Err(_) => Either::Right(ready(Err(panicked(metrics, id)))),
+            Err(_) => Either::Right(ready(Err(panicked(metrics, id))).boxed()),
         };
         let report = Reported {
             report,
@@ -156,16 +162,14 @@ impl<F: Future<Output = Result<Finished, Stop>>> Answering<Run<F>> {
             dialect,
             is_head,
         };
+        let run = WhenWoken::new(run);
         Self { report, run }
     }
 }
 
 impl Reported {
-    async fn answer(
-        self,
-        run: impl Future<Output = Result<Finished, Stop>>,
-        with: &RescueLayer,
-    ) -> Response<Body> {
+    /// The response, of what became of the request.
+    fn answer(self, ended: Result<Finished, Stop>) -> Response<Body> {
         let Self {
             mut report,
             understood,
@@ -173,8 +177,7 @@ impl Reported {
             dialect,
             is_head,
         } = self;
-        let run = until_the_end(run, &with.lifecycle);
-        let (mut response, outcome) = match caught(run, &with.metrics, id).await {
+        let (mut response, outcome) = match ended {
             Ok(Finished { response, outcome }) => (response, outcome),
             Err(stop) => stopped(&stop, dialect, id),
         };
@@ -195,16 +198,16 @@ impl Reported {
 
 /// Runs the stack for as long as the process has time. Looks at it whenever it is polled, and nothing
 /// has to wake it: the connection polls all that it carries once when the end comes.
-async fn until_the_end(
-    run: impl Future<Output = Result<Finished, Stop>>,
-    lifecycle: &Lifecycle,
-) -> Result<Finished, Stop> {
-    let mut run = pin!(run);
-    poll_fn(|cx| match run.as_mut().poll(cx) {
-        Poll::Pending if lifecycle.is_ending() => Poll::Ready(Err(Stop::Stopping)),
+fn until_the_end(
+    run: Pin<&mut impl Future<Output = Result<Finished, Stop>>>,
+    with: &RescueLayer,
+    id: CallId,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Finished, Stop>> {
+    match poll_caught(run, &with.metrics, id, cx) {
+        Poll::Pending if with.lifecycle.is_ending() => Poll::Ready(Err(Stop::Stopping)),
         polled => polled,
-    })
-    .await
+    }
 }
 
 /// Runs a part of the stack; a panic in it becomes an error like any other.
@@ -213,10 +216,18 @@ pub(crate) async fn caught(
     metrics: &Metrics,
     id: CallId,
 ) -> Result<Finished, Stop> {
-    AssertUnwindSafe(run)
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|_| Err(panicked(metrics, id)))
+    let mut run = pin!(run);
+    poll_fn(|cx| poll_caught(run.as_mut(), metrics, id, cx)).await
+}
+
+fn poll_caught(
+    run: Pin<&mut impl Future<Output = Result<Finished, Stop>>>,
+    metrics: &Metrics,
+    id: CallId,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Finished, Stop>> {
+    catch_unwind(AssertUnwindSafe(|| run.poll(cx)))
+        .unwrap_or_else(|_| Poll::Ready(Err(panicked(metrics, id))))
 }
 
 /// The panic hook has told where; the payload may hold anything, so it is not logged.

@@ -84,7 +84,7 @@ where
             Ok((wait, cause, right)) => {
                 // Gone before the wait begins: nothing is held while nothing happens.
                 drop(attempted);
-                course.pause(wait, cause).await;
+                Box::pin(course.pause(wait, cause)).await;
                 attempt = course.again(right);
             }
         }

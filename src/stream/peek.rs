@@ -151,6 +151,47 @@ impl Timer {
     }
 }
 
+/// Waits for the head of the answer to what is `sending`.
+async fn head_of(
+    sending: impl Future<Output = Result<Response<AnswerBody>, SendError>>,
+    upload: Option<Upload>,
+    timer: Timer,
+    limit: Duration,
+    answer_by: Instant,
+) -> Result<Response<AnswerBody>, Failure> {
+    let response = match upload {
+        None => timeout_at(timer.at, sending)
+            .await
+            .map_err(|_| timer.failure())?,
+        Some(upload) => {
+            let sending = upload.wait_for(sending, limit, answer_by);
+            let sent = Box::pin(sending).await;
+            sent.ok_or_else(|| {
+                if upload.waits_for_caller() {
+                    not_sent(SendErrorKind::UploadLate)
+                } else {
+                    timer.failure()
+                }
+            })?
+        }
+    };
+    response.map_err(|error| not_sent(error.kind()))
+}
+
+/// An answer of which only the head has come, cleaned. In a box: what is awaited with it would keep one more of it each.
+struct Coming {
+    parts: Parts,
+    body: AnswerBody,
+}
+
+impl Coming {
+    fn of(response: Response<AnswerBody>) -> Box<Self> {
+        let (mut parts, body) = response.into_parts();
+        forward::clean_response(&mut parts.headers);
+        Box::new(Self { parts, body })
+    }
+}
+
 async fn judge(
     sending: impl Future<Output = Result<Response<AnswerBody>, SendError>>,
     call: Arc<Call>,
@@ -162,28 +203,13 @@ async fn judge(
     let limit = upstream.timeouts.first_byte_for(call.ask.stream);
     let timer = Timer::new(&call, limit, started);
     let attempt_was_long = upload.is_some();
-    let response = match upload {
-        None => timeout_at(timer.at, sending)
-            .await
-            .map_err(|_| timer.failure())?,
-        Some(upload) => {
-            let sending = upload.wait_for(sending, limit, call.deadline.answer_by());
-            let sent = Box::pin(sending).await;
-            sent.ok_or_else(|| {
-                if upload.waits_for_caller() {
-                    not_sent(SendErrorKind::UploadLate)
-                } else {
-                    timer.failure()
-                }
-            })?
+    let coming = {
+        let answer_by = call.deadline.answer_by();
+        let response = head_of(sending, upload, timer, limit, answer_by).await?;
+        if response.status().is_informational() {
+            return tunnel(&call, upstream, with, response);
         }
-    };
-    let response = response.map_err(|error| not_sent(error.kind()))?;
-    let total = upstream.timeouts.total;
-    let patience = Patience {
-        idle: upstream.timeouts.idle,
-        end_by: call.deadline.end_by(),
-        total,
+        Coming::of(response)
     };
     // After a long upload the timer lies in the past; an answer's first event gets its time anew.
     let timer = if attempt_was_long {
@@ -192,27 +218,49 @@ async fn judge(
         timer
     };
     let judging = Judging {
+        patience: Patience {
+            idle: upstream.timeouts.idle,
+            end_by: call.deadline.end_by(),
+            total: upstream.timeouts.total,
+        },
         call,
         upstream,
         with,
-        patience,
         timer,
     };
-    if response.status().is_informational() {
-        return judging.tunnel(response);
-    }
-    let (mut parts, body) = response.into_parts();
-    forward::clean_response(&mut parts.headers);
-    judging.call.journal().upstream_status = Some(parts.status.as_u16());
-    if parts.status.is_client_error() || parts.status.is_server_error() {
-        Box::pin(judging.error_status(parts, body)).await
-    } else if parts.status == StatusCode::OK && judging.should_be_peeked(&parts) {
-        Box::pin(judging.stream(parts, body)).await
-    } else if parts.status == StatusCode::OK && judging.should_be_whole(&parts, &body) {
-        judging.whole(parts, body).await
+    let status = coming.parts.status;
+    judging.call.journal().upstream_status = Some(status.as_u16());
+    if status.is_client_error() || status.is_server_error() {
+        Box::pin(judging.error_status(coming)).await
+    } else if status == StatusCode::OK && judging.should_be_peeked(&coming.parts) {
+        Box::pin(judging.stream(coming)).await
+    } else if status == StatusCode::OK && judging.should_be_whole(&coming) {
+        judging.whole(coming).await
     } else {
-        Ok(judging.passing(parts, body))
+        Ok(judging.passing(coming))
     }
+}
+
+/// A switch of protocols: right after a handshake that it answers, and otherwise no HTTP.
+fn tunnel(
+    call: &Call,
+    upstream: &Upstream,
+    with: &PeekLayer,
+    mut response: Response<AnswerBody>,
+) -> Attempted {
+    let is_granted = call.is_handshake
+        && response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && call
+            .head()
+            .is_some_and(|asked| handshake::is_granted(&asked.headers, response.headers()));
+    if !is_granted {
+        return Err(not_sent(SendErrorKind::Malformed));
+    }
+    forward::clean_response(response.headers_mut());
+    call.journal().upstream_status = Some(response.status().as_u16());
+    ends::open(response, upstream, with.lifecycle.clone(), &with.metrics)
+        .map(served)
+        .ok_or_else(|| not_sent(SendErrorKind::Reset))
 }
 
 fn served(response: Response<Body>) -> Answer {
@@ -258,26 +306,6 @@ impl Judging<'_> {
         )
     }
 
-    /// A switch of protocols: right after a handshake that it answers, and otherwise no HTTP.
-    fn tunnel(&self, mut response: Response<AnswerBody>) -> Attempted {
-        let call = &self.call;
-        let is_granted = call.is_handshake
-            && response.status() == StatusCode::SWITCHING_PROTOCOLS
-            && call
-                .head()
-                .is_some_and(|asked| handshake::is_granted(&asked.headers, response.headers()));
-        if !is_granted {
-            return Err(not_sent(SendErrorKind::Malformed));
-        }
-        forward::clean_response(response.headers_mut());
-        call.journal().upstream_status = Some(response.status().as_u16());
-        let lifecycle = self.with.lifecycle.clone();
-        let (upstream, metrics) = (self.upstream, &self.with.metrics);
-        ends::open(response, upstream, lifecycle, metrics)
-            .map(served)
-            .ok_or_else(|| not_sent(SendErrorKind::Reset))
-    }
-
     /// Whether this is a stream that an answer is generated in. Others, such as a channel for notices, may be
     /// silent for hours before their first event, and what an error in them would look like is not known.
     fn should_be_peeked(&self, parts: &Parts) -> bool {
@@ -286,7 +314,8 @@ impl Judging<'_> {
             && is_of_type(&parts.headers, "text/event-stream")
     }
 
-    async fn error_status(&self, parts: Parts, mut body: AnswerBody) -> Attempted {
+    async fn error_status(&self, coming: Box<Coming>) -> Attempted {
+        let Coming { parts, mut body } = *coming;
         let inspected = inspect::read_error(&parts.headers, &mut body).await;
         if inspected.is_cut {
             return Err(failed(Transport::BodyCut, Cause::Cut));

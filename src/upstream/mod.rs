@@ -243,12 +243,13 @@ impl tower::Service<Attempt> for Pool {
         let http2 = forward::speaks_http2(&attempt.call, &attempt.upstream);
         let client = self.0.client(&attempt.upstream, http2);
         Box::pin(async move {
-            let request = forward::request(&attempt).ok_or_else(SendError::spent)?;
+            // In a box, or each of the functions that pass it on would keep one in its future.
+            let request = Box::new(forward::request(&attempt).ok_or_else(SendError::spent)?);
             let apart = forward::goes_apart(&attempt);
             let answered = match client {
                 Client::H1(pool) => h1::send(&pool, request, apart).await,
                 Client::H2(client) => {
-                    let response = unambiguous(client.send(request).await?)?;
+                    let response = unambiguous(Box::pin(client.send(*request)).await?)?;
                     Ok(response.map(|incoming| AnswerBody::apart(incoming, None)))
                 }
             };

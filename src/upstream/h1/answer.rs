@@ -22,6 +22,7 @@ use super::{
 use crate::{
     headers::{has_token, is_of_type},
     upstream::answer::{AnswerBody, ReadError},
+    wake::Bell,
 };
 
 type Polled = Poll<Option<Result<Frame<Bytes>, ReadError>>>;
@@ -60,13 +61,14 @@ pub(super) fn body_of(
     // hyper would go on in HTTP/1.0 with a peer that has answered in it, and knows no chunks there.
     let home = (response.version() != Version::HTTP_10).then(|| home.clone());
     response.map(|incoming| {
-        let mut body = Plain {
+        let mut reading = Reading {
             incoming,
             link: Some(link),
             home,
         };
-        body.settle();
-        AnswerBody::plain(body)
+        reading.settle();
+        let bell = Bell::new();
+        AnswerBody::plain(Plain { reading, bell })
     })
 }
 
@@ -82,6 +84,13 @@ fn is_stream(response: &Response<Incoming>) -> bool {
 /// A body that hyper reads.
 #[derive(Debug)]
 pub(in crate::upstream) struct Plain {
+    reading: Reading,
+    /// hyper wakes whoever polls the connection for each piece of the body that is taken: the very task that takes it.
+    bell: Bell,
+}
+
+#[derive(Debug)]
+struct Reading {
     incoming: Incoming,
     /// Until the body or the connection is over.
     link: Option<Box<Link>>,
@@ -91,6 +100,17 @@ pub(in crate::upstream) struct Plain {
 
 impl Plain {
     pub(in crate::upstream) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled {
+        let Self { reading, bell } = self;
+        bell.poll(cx, |cx| reading.poll_frame(cx))
+    }
+
+    pub(in crate::upstream) fn incoming(&self) -> &Incoming {
+        &self.reading.incoming
+    }
+}
+
+impl Reading {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled {
         // What comes, comes while the connection is polled: nothing else has to wake the reader.
         let mut unheard = Context::from_waker(Waker::noop());
         let mut next = Pin::new(&mut self.incoming).poll_frame(&mut unheard);
@@ -131,14 +151,10 @@ impl Plain {
             home.take_back(link);
         }
     }
-
-    pub(in crate::upstream) fn incoming(&self) -> &Incoming {
-        &self.incoming
-    }
 }
 
 /// The rest of a body that nobody wants may be there already.
-impl Drop for Plain {
+impl Drop for Reading {
     fn drop(&mut self) {
         let mut unheard = Context::from_waker(Waker::noop());
         for _ in 0..DRAINED {

@@ -3,7 +3,7 @@
 
 use std::{
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -76,11 +76,11 @@ impl Link {
     /// unless it is over; one on which another protocol follows is hyper's no more.
     pub(super) async fn send(
         mut self: Box<Self>,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
     ) -> Result<(Response<Incoming>, Option<Box<Self>>), SendError> {
         // The answer comes while the connection is polled, and at no other time: its own wake-up would be one too many.
         // Without a waker it must not be held up by the task's budget.
-        let mut answer = pin!(unconstrained(self.sender.send_request(request)));
+        let mut answer = Box::pin(unconstrained(self.sender.send_request(*request)));
         let (answered, is_over) = poll_fn(|cx| {
             let mut unheard = Context::from_waker(Waker::noop());
             let is_over = Pin::new(&mut self.connection).poll(cx).is_ready();

@@ -30,14 +30,14 @@ use crate::body::Body;
 /// a body that is still coming.
 pub(super) async fn send(
     pool: &Arc<Pool>,
-    mut request: Request<Body>,
+    mut request: Box<Request<Body>>,
     apart: bool,
 ) -> Result<Response<AnswerBody>, SendError> {
     *request.uri_mut() = origin_form(request.uri());
     let link = pool.take().await;
     let link = link.map_err(|error| SendError::connecting(&error))?;
     if apart {
-        let (response, interest) = link.send_apart(request).await?;
+        let (response, interest) = Box::pin(link.send_apart(*request)).await?;
         let response = unambiguous(response)?;
         return Ok(response.map(|incoming| AnswerBody::apart(incoming, Some(interest))));
     }
