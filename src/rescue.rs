@@ -89,8 +89,10 @@ where
         let Answering { report, run } = Answering::begin(&with, arrival);
         // Nothing but this is kept while the stack runs: what an async function is called with it keeps twice.
         Box::pin(async move {
-            let mut run = pin!(run);
-            let ended = poll_fn(|cx| until_the_end(run.as_mut(), &with, report.id, cx)).await;
+            let ended = {
+                let mut run = pin!(run);
+                poll_fn(|cx| until_the_end(run.as_mut(), &with, report.id, cx)).await
+            };
             Ok(report.answer(ended))
         })
     }

@@ -17,7 +17,8 @@ use futures_util::task::AtomicWaker;
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// A future that is polled only if something it waits for has woken it, whatever else its task is woken for.
+    /// A future that is polled only if something it waits for has woken it, whatever else its task is woken for. What
+    /// looks at a flag whenever it is polled, and has nobody to wake it, must not lie below.
     #[derive(Debug)]
     pub(crate) struct WhenWoken<F> {
         #[pin]
@@ -116,7 +117,8 @@ impl Bell {
         poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         self.rope.is_awaited.store(false, Ordering::SeqCst);
-        self.rope.is_pulled.store(false, Ordering::SeqCst);
+        // Taken, not overwritten: what happened before the pull that is forgotten here must be seen by the poll.
+        self.rope.is_pulled.swap(false, Ordering::SeqCst);
         let polled = poll(&mut Context::from_waker(&self.waker));
         if polled.is_pending() {
             self.rope.task.register(cx.waker());

@@ -5,7 +5,6 @@
 
 use std::{
     hash::{BuildHasher, Hash as _, Hasher as _, RandomState},
-    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::{
-    Label, Lane, LaneKey, LaneSettings, LaneTable, Outcome, Request, UserKey,
+    Asked, Label, Lane, LaneKey, LaneSettings, LaneTable, Outcome, Request, UserKey,
     headers::quota_reports, notes::Notes,
 };
 use crate::{
@@ -182,15 +181,16 @@ where
     let began = Instant::now();
     let mut notes = Notes::begin(&with.metrics, &attempt, began);
     let asked = request(&call, &mut attempt, began);
-    let admitted = {
-        let mut admitting = pin!(attempt.lane.admit_at(began, asked));
-        match futures_util::poll!(&mut admitting) {
+    let admitted = match attempt.lane.ask(began, asked) {
+        Ok(Asked::Now(permit)) => Ok(permit),
+        Ok(Asked::Later(mut turn)) => match futures_util::poll!(&mut turn) {
             Poll::Ready(admitted) => admitted,
             Poll::Pending => {
                 call.journal().awaiting.what = What::Turn(attempt.lane.clone());
-                admitting.await
+                turn.await
             }
-        }
+        },
+        Err(refused) => Err(refused),
     };
     let permit = admitted.map_err(|refused| notes.refused(refused))?;
     notes.admitted(&permit);

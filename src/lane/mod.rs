@@ -77,7 +77,7 @@ pub use queue::{MAX_COST, TicketId, UserKey};
 pub use quota::{RetryClass, RetryToken};
 pub use report::{Measure, QuotaLeft, QuotaReport};
 pub use settings::LaneSettings;
-pub use shell::{Lane, Permit, Request, RetryRight};
+pub use shell::{Asked, Lane, Permit, Request, RetryRight};
 pub use snapshot::{Counters, Snapshot};
 pub use table::{LaneKey, LaneTable};
 pub use view::{View, Waiter, shown_name};

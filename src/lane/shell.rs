@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -58,6 +59,15 @@ pub struct Permit {
     probe: bool,
     waited: Duration,
     waits: Waits,
+}
+
+/// What becomes of who asks to be let go.
+#[must_use]
+pub enum Asked {
+    /// Its turn at once.
+    Now(Permit),
+    /// Its turn when this is ready. Cancel safe, as [`Lane::admit`] is.
+    Later(BoxFuture<'static, Result<Permit, Refused>>),
 }
 
 /// The right to one retry. Dropped unused, it returns to the lane's quota.
@@ -112,21 +122,35 @@ impl Lane {
         now: Instant,
         request: Request,
     ) -> Result<Permit, Refused> {
-        let (release, waited) = match self.enter(now, request)? {
-            Ok(release) => (release, Duration::ZERO),
-            // Most do not wait, and need no room for it.
+        match self.ask(now, request)? {
+            Asked::Now(permit) => Ok(permit),
+            Asked::Later(permit) => permit.await,
+        }
+    }
+
+    /// The same, for a caller who makes no room for a wait before there is one.
+    pub fn ask(self: &Arc<Self>, now: Instant, request: Request) -> Result<Asked, Refused> {
+        Ok(match self.enter(now, request)? {
+            Ok(release) => Asked::Now(self.permit(&release, Duration::ZERO)),
             Err(waiting) => {
-                let release = Box::pin(waiting.verdict()).await?;
-                (release, Instant::now().saturating_duration_since(now))
+                let lane = Arc::clone(self);
+                Asked::Later(Box::pin(async move {
+                    let release = waiting.verdict().await?;
+                    let waited = Instant::now().saturating_duration_since(now);
+                    Ok(lane.permit(&release, waited))
+                }))
             }
-        };
-        Ok(Permit {
+        })
+    }
+
+    fn permit(self: &Arc<Self>, release: &Release, waited: Duration) -> Permit {
+        Permit {
             lane: Arc::clone(self),
             send: release.send,
             probe: release.probe,
             waited,
             waits: release.waits,
-        })
+        }
     }
 
     /// Draws the right to one retry; nothing when the lane's retry quota is spent and the failure must be final.
@@ -375,6 +399,15 @@ impl fmt::Debug for Permit {
             .field("send", &self.send)
             .field("probe", &self.probe)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now(permit) => f.debug_tuple("Now").field(permit).finish(),
+            Self::Later(_) => f.debug_tuple("Later").finish_non_exhaustive(),
+        }
     }
 }
 
