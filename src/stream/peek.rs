@@ -179,12 +179,12 @@ async fn head_of(
 }
 
 /// An answer of which only the head has come, cleaned. In a box: what is awaited with it would keep one more of it each.
-struct Coming {
+struct Arrived {
     parts: Parts,
     body: AnswerBody,
 }
 
-impl Coming {
+impl Arrived {
     fn of(response: Response<AnswerBody>) -> Box<Self> {
         let (mut parts, body) = response.into_parts();
         forward::clean_response(&mut parts.headers);
@@ -203,13 +203,13 @@ async fn judge(
     let limit = upstream.timeouts.first_byte_for(call.ask.stream);
     let timer = Timer::new(&call, limit, started);
     let attempt_was_long = upload.is_some();
-    let coming = {
+    let arrived = {
         let answer_by = call.deadline.answer_by();
         let response = head_of(sending, upload, timer, limit, answer_by).await?;
         if response.status().is_informational() {
             return tunnel(&call, upstream, with, response);
         }
-        Coming::of(response)
+        Arrived::of(response)
     };
     // After a long upload the timer lies in the past; an answer's first event gets its time anew.
     let timer = if attempt_was_long {
@@ -228,16 +228,16 @@ async fn judge(
         with,
         timer,
     };
-    let status = coming.parts.status;
+    let status = arrived.parts.status;
     judging.call.journal().upstream_status = Some(status.as_u16());
     if status.is_client_error() || status.is_server_error() {
-        Box::pin(judging.error_status(coming)).await
-    } else if status == StatusCode::OK && judging.should_be_peeked(&coming.parts) {
-        Box::pin(judging.stream(coming)).await
-    } else if status == StatusCode::OK && judging.should_be_whole(&coming) {
-        judging.whole(coming).await
+        Box::pin(judging.error_status(arrived)).await
+    } else if status == StatusCode::OK && judging.should_be_peeked(&arrived.parts) {
+        Box::pin(judging.stream(arrived)).await
+    } else if status == StatusCode::OK && judging.should_be_whole(&arrived) {
+        judging.whole(arrived).await
     } else {
-        Ok(judging.passing(coming))
+        Ok(judging.passing(*arrived))
     }
 }
 
@@ -314,8 +314,8 @@ impl Judging<'_> {
             && is_of_type(&parts.headers, "text/event-stream")
     }
 
-    async fn error_status(&self, coming: Box<Coming>) -> Attempted {
-        let Coming { parts, mut body } = *coming;
+    async fn error_status(&self, arrived: Box<Arrived>) -> Attempted {
+        let Arrived { parts, mut body } = *arrived;
         let inspected = inspect::read_error(&parts.headers, &mut body).await;
         if inspected.is_cut {
             return Err(failed(Transport::BodyCut, Cause::Cut));

@@ -14,7 +14,7 @@ use http::{Response, header};
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Coming, Judging, failed, hint_of, served, signal_of};
+use super::{Arrived, Judging, failed, hint_of, served, signal_of};
 use crate::{
     attempt::{Answer, Attempted, Cause, Failure},
     body::Body,
@@ -50,11 +50,11 @@ impl Prefix {
 
 impl Judging<'_> {
     /// Reads until the stream has shown what it is, so that an error can still be retried.
-    pub(super) async fn stream(&self, coming: Box<Coming>) -> Attempted {
-        let Coming {
+    pub(super) async fn stream(&self, arrived: Box<Arrived>) -> Attempted {
+        let Arrived {
             mut parts,
             mut body,
-        } = *coming;
+        } = *arrived;
         // An error event may have to be added, so a declared length would be a promise we cannot keep.
         parts.headers.remove(header::CONTENT_LENGTH);
         let reads_compressed = self.call.route.policy.answers.read_compressed;

@@ -7,7 +7,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Coming, Judging, failed, served};
+use super::{Arrived, Judging, failed, served};
 use crate::{
     attempt::{Answer, Attempted, Cause, Whole},
     body,
@@ -26,9 +26,9 @@ const MAX_WHOLE: usize = 1024 * 1024;
 const WHOLE_TIME: Duration = Duration::from_secs(20);
 
 impl Judging<'_> {
-    pub(super) fn should_be_whole(&self, coming: &Coming) -> bool {
-        let small = coming.body.size_hint().lower() <= MAX_WHOLE as u64;
-        small && self.costs_tokens(&coming.parts)
+    pub(super) fn should_be_whole(&self, arrived: &Arrived) -> bool {
+        let small = arrived.body.size_hint().lower() <= MAX_WHOLE as u64;
+        small && self.costs_tokens(&arrived.parts)
     }
 
     /// Whether this is the plain answer of an endpoint that counts in tokens.
@@ -62,8 +62,8 @@ impl Judging<'_> {
     }
 
     /// Passes an answer on as it comes.
-    pub(super) fn passing(&self, coming: Box<Coming>) -> Answer {
-        let Coming { parts, body } = *coming;
+    pub(super) fn passing(&self, arrived: Arrived) -> Answer {
+        let Arrived { parts, body } = arrived;
         let skim = self.skim(&parts);
         let relay = self
             .relay(body, VecDeque::new(), None, None)
@@ -72,20 +72,20 @@ impl Judging<'_> {
     }
 
     /// Holds a plain answer until it is whole, so that one that is cut can be retried.
-    pub(super) async fn whole(&self, mut coming: Box<Coming>) -> Attempted {
+    pub(super) async fn whole(&self, mut arrived: Box<Arrived>) -> Attempted {
         let commit_at = self.timer.at.min(Instant::now() + WHOLE_TIME);
         let (mut reserved, mut held, mut len) = (self.with.budget.open(), VecDeque::new(), 0);
-        let mut skim = self.skim(&coming.parts);
+        let mut skim = self.skim(&arrived.parts);
         loop {
             // Too slow to hold on: the caller gets what there is.
-            let Ok(frame) = timeout_at(commit_at, coming.body.frame()).await else {
+            let Ok(frame) = timeout_at(commit_at, arrived.body.frame()).await else {
                 break;
             };
             match frame {
                 None => {
                     let bytes = body::joined(held);
-                    let reading = self.note_whole(&mut coming.parts, skim.as_ref());
-                    let response = Response::from_parts(coming.parts, body::full(bytes.clone()));
+                    let reading = self.note_whole(&mut arrived.parts, skim.as_ref());
+                    let response = Response::from_parts(arrived.parts, body::full(bytes.clone()));
                     return Ok(Answer {
                         whole: reading.map(|reading| Whole { bytes, reading }),
                         ..served(response)
@@ -106,16 +106,16 @@ impl Judging<'_> {
                     }
                     // Trailers need the framing they came in.
                     Err(trailers) => {
-                        self.note_whole(&mut coming.parts, skim.as_ref());
+                        self.note_whole(&mut arrived.parts, skim.as_ref());
                         let data = body::joined(held);
                         let whole =
                             body::with_trailers(data, trailers.into_trailers().unwrap_or_default());
-                        return Ok(served(Response::from_parts(coming.parts, whole)));
+                        return Ok(served(Response::from_parts(arrived.parts, whole)));
                     }
                 },
             }
         }
-        let Coming { parts, body } = *coming;
+        let Arrived { parts, body } = *arrived;
         let relay = self
             .relay(body, held, Some(reserved), None)
             .skimmed_by(skim);
