@@ -26,7 +26,7 @@ use super::waits::Waits;
 
 /// A lane that tasks share. The contract with the layer around it:
 ///
-/// 1. [`Lane::admit`] for every attempt, retries too; drop the future to leave the queue.
+/// 1. [`Lane::admit`] (or [`Lane::ask`]) for every attempt, retries too; drop the future to leave the queue.
 /// 2. [`Permit::report`] as soon as the outcome is known: status, headers and first event seen, or failure.
 /// 3. Keep the [`Permit`] in the response body and drop it at its end; for a failed attempt drop it at once.
 /// 4. Before a retry, [`Lane::may_retry`]; sleep the backoff holding the right and nothing else, then ask again with it.
@@ -113,22 +113,13 @@ impl Lane {
     /// Returns at once when the lane is healthy, or when the wait would be in vain. Cancel safe: a dropped future leaves
     /// neither a ticket nor a permit behind, and whoever is next is woken.
     pub async fn admit(self: &Arc<Self>, request: Request) -> Result<Permit, Refused> {
-        self.admit_at(Instant::now(), request).await
-    }
-
-    /// The same, for a caller who has looked at the clock.
-    pub async fn admit_at(
-        self: &Arc<Self>,
-        now: Instant,
-        request: Request,
-    ) -> Result<Permit, Refused> {
-        match self.ask(now, request)? {
+        match self.ask(Instant::now(), request)? {
             Asked::Now(permit) => Ok(permit),
             Asked::Later(permit) => permit.await,
         }
     }
 
-    /// The same, for a caller who makes no room for a wait before there is one.
+    /// The same, for a caller who has looked at the clock and makes no room for a wait before there is one.
     pub fn ask(self: &Arc<Self>, now: Instant, request: Request) -> Result<Asked, Refused> {
         Ok(match self.enter(now, request)? {
             Ok(release) => Asked::Now(self.permit(&release, Duration::ZERO)),
